@@ -1,0 +1,18 @@
+// A model's graph and tensors as indented lines.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "graph/executor.h"
+
+namespace plumb {
+
+// Layers that are alike are shown once, unless `all`.
+std::string stages_text(const Graph& graph, bool all);
+
+// One line for each tensor, or for those whose names differ in nothing but numbers, unless `all`.
+std::string tensors_text(const BoundGraph& network, bool all);
+
+std::string byte_text(std::uint64_t count);  // "512 B", "6.04 MB"
+
+}  // namespace plumb

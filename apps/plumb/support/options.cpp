@@ -1,0 +1,82 @@
+// Shared options: the model, how it runs, and where it is found.
+#include "support/options.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <system_error>
+
+#include "support/terminal.h"
+
+namespace plumb {
+
+namespace fs = std::filesystem;
+
+void declare(Arguments& arguments, EngineOptions& options) {
+  arguments.heading("How it is computed");
+  arguments.text("--precision", "NAME [fp32]", options.precision,
+                 "fp64: exact; fp32: as the reference in float32; hf-bf16: rounded where the "
+                 "reference rounds in bfloat16");
+  arguments.integer("--threads", options.threads, 0, 1024,
+                    "0: one for each processor; never changes a result");
+  arguments.integer("--chunk", options.chunk, 0, 1'000'000'000,
+                    "Prompt tokens computed together; 0: all; never changes a result");
+  arguments.text("--config", "FILE", options.config,
+                 "Read this in place of the folder's config.json");
+}
+
+namespace {
+
+Status check_exists(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::exists(path, ignored)) return {};
+  return Error{ErrorCode::kNotFound,
+               fmt::format("{}: there is no such file or folder", path.string())};
+}
+
+}  // namespace
+
+Result<Session> open_session(const fs::path& path, const EngineOptions& options) {
+  PLUMB_TRY(const Precision precision, precision_from_name(options.precision.value_or("fp32")));
+  PLUMB_TRY_STATUS(check_exists(path));
+  LoadOptions load;
+  if (options.config) load.config_file = *options.config;
+  Session session;
+  PLUMB_TRY(Model model, Model::load(path, load));
+  session.model = std::make_unique<const Model>(std::move(model));
+  for (const std::string& warning : session.model->warnings)
+    print_note(warning);
+  session.executor = make_executor(
+      *session.model, {.precision = precision, .threads = static_cast<int>(options.threads)});
+  return session;
+}
+
+Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const fs::path& path) {
+  PLUMB_TRY_STATUS(check_exists(path));
+  PLUMB_TRY(auto tokenizer, load_tokenizer(path));
+  if (tokenizer == nullptr) {
+    return Error{ErrorCode::kNotFound, fmt::format("{}: has no tokenizer.json", path.string())};
+  }
+  return tokenizer;
+}
+
+bool exists(const std::string& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
+Result<fs::path> builtin_model() {
+  if (const char* named = std::getenv("PLUMB_DEMO_MODEL"); named != nullptr && *named != '\0')
+    return fs::path(named);
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+  const fs::path places[] = {fs::path(PLUMB_SOURCE_DIR) / "models/demo",
+                             program / "../share/plumb/models/demo", program / "../../models/demo"};
+  for (const fs::path& place : places) {
+    if (fs::exists(place / "config.json", ignored)) return place.lexically_normal();
+  }
+  return Error{ErrorCode::kNotFound,
+               "the built-in model is not where it was installed; name it in PLUMB_DEMO_MODEL"};
+}
+
+}  // namespace plumb

@@ -1,0 +1,70 @@
+// Whether tokenization stays linear: each input at 1 and at 2 MB; "ratio" is the time of 2 MB over
+// that of 1 MB. The goal is a ratio below 2.5.
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <ctime>
+#include <fstream>
+#include <limits>
+#include <sstream>
+#include <string>
+
+#include "text/tokenizer.h"
+
+namespace plumb {
+namespace {
+
+constexpr std::size_t kMegabyte = 1'000'000;
+
+Tokenizer load(const std::string& name) {
+  const std::string path = PLUMB_SOURCE_DIR "/tests/data/tokenizers/" + name + "/tokenizer.json";
+  std::stringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return Tokenizer::from_json(text.str(), path).value();
+}
+
+std::string repeated(const std::string& part, std::size_t bytes) {
+  std::string text;
+  while (text.size() < bytes)
+    text += part;
+  return text;
+}
+
+double seconds(const Tokenizer& tokenizer, const std::string& text) {
+  const std::clock_t begin = std::clock();  // of the processor, which other programs do not disturb
+  benchmark::DoNotOptimize(
+      tokenizer.encode(text, {.add_special = false, .parse_special = true}).value());
+  return static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
+}
+
+void linear(benchmark::State& state, const std::string& name, const std::string& part) {
+  const Tokenizer tokenizer = load(name);
+  const std::string one = repeated(part, kMegabyte);
+  const std::string two = repeated(part, 2 * kMegabyte);
+  seconds(tokenizer, two);  // first touches the memory
+  double of_one = std::numeric_limits<double>::infinity();
+  double of_two = of_one;
+  for ([[maybe_unused]] const auto step : state) {
+    of_one = std::min(of_one, seconds(tokenizer, one));
+    of_two = std::min(of_two, seconds(tokenizer, two));
+  }
+  state.counters["ratio"] = of_two / of_one;
+  state.counters["MB/s"] = 2.0 / of_two;
+}
+
+const int kRegistered = [] {
+  for (const char* const name :
+       {"gpt2", "llama3", "qwen2", "deepseek_v3", "o200k", "llama2", "gemma"}) {
+    for (const auto& [input, part] :
+         {std::pair("letter", "a"), std::pair("space", " "), std::pair("mark", "\u0301"),
+          std::pair("bracket", "<|"), std::pair("newline", "\n")}) {
+      benchmark::RegisterBenchmark((std::string(name) + "/" + input).c_str(), linear, name, part)
+          ->Iterations(5)
+          ->Unit(benchmark::kMillisecond);
+    }
+  }
+  return 0;
+}();
+
+}  // namespace
+}  // namespace plumb

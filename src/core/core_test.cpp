@@ -1,0 +1,74 @@
+// Shapes, checked arithmetic, small floats and the thread pool.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/checked.h"
+#include "core/dtype.h"
+#include "core/float_bits.h"
+#include "core/shape.h"
+#include "core/thread_pool.h"
+
+namespace plumb {
+namespace {
+
+TEST(Checked, RefusesWhatDoesNotFit) {
+  EXPECT_EQ(checked_mul<std::int64_t>(3, 5), 15);
+  EXPECT_FALSE(checked_mul<std::int64_t>(std::int64_t{1} << 32, std::int64_t{1} << 32).has_value());
+  EXPECT_FALSE(checked_add<std::uint64_t>(~std::uint64_t{0}, 1).has_value());
+  EXPECT_FALSE((narrow<std::uint8_t>(256)).has_value());
+  EXPECT_FALSE((narrow<std::uint64_t>(std::int64_t{-1})).has_value());
+  EXPECT_EQ((narrow<std::uint8_t>(255)), 255);
+}
+
+TEST(Shape, CountsOrRefuses) {
+  EXPECT_EQ(element_count({}), 1);
+  EXPECT_EQ(element_count({2, 3, 5}), 30);
+  EXPECT_FALSE(element_count({std::int64_t{1} << 31, std::int64_t{1} << 31, 4}).has_value());
+  EXPECT_FALSE(element_count({2, -1}).has_value());
+  EXPECT_EQ(to_string(Shape{2, 3}), "[2, 3]");
+}
+
+TEST(FloatBits, HalfRoundTripsEveryCode) {
+  for (std::uint32_t code = 0; code < 0x10000U; ++code) {
+    const float value = half_to_float(static_cast<std::uint16_t>(code));
+    if (std::isnan(value)) continue;
+    EXPECT_EQ(float_to_half(value), code);
+  }
+}
+
+TEST(FloatBits, TiesGoToEven) {
+  EXPECT_EQ(round_to_bfloat16(1.00390625F), 1.0F);       // halfway between 1 and 1 + 2^-7
+  EXPECT_EQ(round_to_bfloat16(1.01171875F), 1.015625F);  // halfway between 1 + 2^-7 and 1 + 2^-6
+  EXPECT_EQ(float_to_half(65519.0F), 0x7bffU);
+  EXPECT_EQ(float_to_half(65520.0F), 0x7c00U);
+  EXPECT_EQ(float_to_half(0x1p-25F), 0x0000U);  // halfway to the smallest subnormal
+  EXPECT_TRUE(std::isnan(round_to_bfloat16(std::numeric_limits<float>::quiet_NaN())));
+}
+
+TEST(DType, NamesRoundTrip) {
+  EXPECT_EQ(dtype_from_name("F8_E4M3"), DType::kF8E4M3);
+  EXPECT_EQ(to_string(DType::kBF16), "BF16");
+  EXPECT_FALSE(dtype_from_name("F12").has_value());
+}
+
+TEST(ThreadPool, CoversEveryRowOnce) {
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    for (const std::int64_t rows : {0, 1, 2, 7, 1000}) {
+      std::vector<std::atomic<int>> seen(static_cast<std::size_t>(rows));
+      pool.for_rows(rows, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row)
+          ++seen[static_cast<std::size_t>(row)];
+      });
+      for (const auto& count : seen)
+        EXPECT_EQ(count, 1);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace plumb

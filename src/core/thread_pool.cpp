@@ -1,0 +1,102 @@
+// The pool: workers wait for a generation number to change, take pieces from an atomic counter, and
+// report back.
+#include "core/thread_pool.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace plumb {
+namespace {
+
+thread_local bool inside_pool = false;
+
+constexpr std::int64_t kPiecesPerThread = 4;  // evens out rows of unequal cost
+
+}  // namespace
+
+struct ThreadPool::Shared {
+  std::vector<std::thread> workers;
+  std::mutex mutex;
+  std::condition_variable start;
+  std::condition_variable done;
+  std::uint64_t generation = 0;
+  bool stop = false;
+  int busy = 0;
+  const std::function<void(std::int64_t, std::int64_t)>* work = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t piece = 1;
+  std::atomic<std::int64_t> next{0};
+
+  void take_pieces() {
+    inside_pool = true;
+    for (;;) {
+      const std::int64_t begin = next.fetch_add(piece);
+      if (begin >= rows) break;
+      (*work)(begin, std::min(begin + piece, rows));
+    }
+    inside_pool = false;
+  }
+
+  void run() {
+    std::uint64_t seen = 0;
+    for (;;) {
+      {
+        std::unique_lock lock(mutex);
+        start.wait(lock, [&] { return stop || generation != seen; });
+        if (stop) return;
+        seen = generation;
+      }
+      take_pieces();
+      const std::lock_guard lock(mutex);
+      if (--busy == 0) done.notify_one();
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : shared_(std::make_unique<Shared>()) {
+  if (threads <= 0) threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  for (int i = 1; i < threads; ++i)
+    shared_->workers.emplace_back([shared = shared_.get()] { shared->run(); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->stop = true;
+  }
+  shared_->start.notify_all();
+  for (std::thread& worker : shared_->workers)
+    worker.join();
+}
+
+int ThreadPool::threads() const {
+  return static_cast<int>(shared_->workers.size()) + 1;
+}
+
+void ThreadPool::for_rows(std::int64_t rows,
+                          const std::function<void(std::int64_t, std::int64_t)>& work) {
+  if (rows <= 0) return;
+  if (shared_->workers.empty() || rows == 1 || inside_pool) {
+    work(0, rows);
+    return;
+  }
+  {
+    const std::lock_guard lock(shared_->mutex);
+    shared_->work = &work;
+    shared_->rows = rows;
+    shared_->piece = std::max<std::int64_t>(1, rows / (threads() * kPiecesPerThread));
+    shared_->next = 0;
+    shared_->busy = static_cast<int>(shared_->workers.size());
+    ++shared_->generation;
+  }
+  shared_->start.notify_all();
+  shared_->take_pieces();
+  std::unique_lock lock(shared_->mutex);
+  shared_->done.wait(lock, [&] { return shared_->busy == 0; });
+}
+
+}  // namespace plumb

@@ -1,0 +1,30 @@
+// A fixed set of threads that split a range of rows. Which thread computes a row never changes its
+// value, so results are the same for every thread count.
+//   ThreadPool pool(2);
+//   pool.for_rows(rows, [&](std::int64_t begin, std::int64_t end) { … });
+// One call at a time; a call inside a call runs on the calling thread.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+namespace plumb {
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);  // the calling thread is one of them; 0: one per processor
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const;
+
+  // Calls work(begin, end) on disjoint pieces that cover [0, rows), and returns when all are done.
+  void for_rows(std::int64_t rows, const std::function<void(std::int64_t, std::int64_t)>& work);
+
+ private:
+  struct Shared;
+  std::unique_ptr<Shared> shared_;
+};
+
+}  // namespace plumb

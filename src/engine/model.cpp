@@ -1,0 +1,152 @@
+// Loading: configuration, architecture, graph, weights, tokenizer, in this order; the first thing
+// that does not fit is the error.
+#include "engine/model.h"
+
+#include <algorithm>
+
+#include "core/mapped_file.h"
+#include "io/gguf/names.h"
+#include "models/support/registry.h"
+#include "reference/executor.h"
+
+namespace plumb {
+namespace {
+
+constexpr std::size_t kMaxTokenizerBytes = std::size_t{1} << 30;
+
+Error unknown_architecture(const Config& config) {
+  std::string known;
+  for (const std::string_view name : architecture_names())
+    known += (known.empty() ? "" : ", ") + std::string(name);
+  return {ErrorCode::kUnsupported, config.where() + ": model_type \"" + config.model_type() +
+                                       "\" is not known; known are " + known};
+}
+
+std::filesystem::path folder_of(const std::filesystem::path& model) {
+  std::error_code ignored;
+  if (std::filesystem::is_directory(model, ignored)) return model;
+  return model.has_parent_path() ? model.parent_path() : ".";
+}
+
+bool is_gguf(const std::filesystem::path& path) {
+  return path.extension() == ".gguf";
+}
+
+std::vector<std::int32_t> united_stop_ids(const Config& config, const Tokenizer* tokenizer) {
+  std::vector<std::int32_t> ids = config.stop_ids;
+  if (tokenizer != nullptr && !config.tokenizer_eos.empty()) {
+    if (const auto id = tokenizer->id(config.tokenizer_eos)) ids.push_back(*id);
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+// MLX writes the same object under both keys.
+std::string quantisation_settings(const Config& config) {
+  const std::string others = config.json_of("quantization_config");
+  const std::string mlx = config.json_of("quantization");
+  return mlx.empty() ? others : mlx;
+}
+
+// A checkpoint in whatever container: what is common to all before the graph is recorded.
+struct Checkpoint {
+  Config config;
+  const Architecture* architecture;
+  std::shared_ptr<const TensorSource> source;
+  std::shared_ptr<const GgufFile> gguf;  // null for a folder
+};
+
+Result<Checkpoint> open_folder(const std::filesystem::path& path, const LoadOptions& options) {
+  const std::filesystem::path folder = folder_of(path);
+  PLUMB_TRY(Config config, Config::read(folder, options.config_file));
+  const Architecture* architecture = find_architecture(config.model_type());
+  if (architecture == nullptr) return unknown_architecture(config);
+  PLUMB_TRY(auto source, open_safetensors(path.filename() == "config.json" ? folder : path));
+  return Checkpoint{std::move(config), architecture, std::move(source), nullptr};
+}
+
+Result<Checkpoint> open_gguf(const std::filesystem::path& path, const LoadOptions& options) {
+  PLUMB_TRY(auto file, GgufFile::open(path));
+  PLUMB_TRY(const GgufKind kind, gguf_kind(*file));
+  const Architecture* architecture =
+      find_gguf_architecture(kind.architecture, kind.experts, kind.window);
+  if (architecture == nullptr) {
+    return Error{ErrorCode::kUnsupported,
+                 path.string() + ": the GGUF architecture \"" + kind.architecture + "\"" +
+                     (kind.experts ? " with experts" : "") + " is not known"};
+  }
+  PLUMB_TRY(Config config, options.config_file ? Config::read(*options.config_file, std::nullopt)
+                                               : config_from_gguf(*file, architecture->model_type,
+                                                                  architecture->gguf));
+  if (options.config_file && find_architecture(config.model_type()) != nullptr) {
+    architecture = find_architecture(config.model_type());
+  }
+  return Checkpoint{std::move(config), architecture, file, file};
+}
+
+Result<std::shared_ptr<const Tokenizer>> load_gguf_tokenizer(const std::filesystem::path& path) {
+  PLUMB_TRY(const auto file, GgufFile::open(path));
+  const auto data = tokenizer_from_gguf(*file);
+  if (!data.ok() && data.error().code == ErrorCode::kNotFound)
+    return std::shared_ptr<const Tokenizer>();
+  if (!data.ok()) return data.error();
+  PLUMB_TRY(Tokenizer tokenizer, Tokenizer::from_gguf(data.value(), path.string()));
+  return std::shared_ptr<const Tokenizer>(std::make_shared<Tokenizer>(std::move(tokenizer)));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::filesystem::path& model) {
+  if (is_gguf(model)) return load_gguf_tokenizer(model);
+  std::error_code ignored;
+  const bool is_tokenizer = model.filename().string().ends_with("tokenizer.json") &&
+                            std::filesystem::is_regular_file(model, ignored);
+  const std::filesystem::path file = is_tokenizer ? model : folder_of(model) / "tokenizer.json";
+  if (!std::filesystem::exists(file, ignored)) return std::shared_ptr<const Tokenizer>();
+  PLUMB_TRY(const std::string text, read_text_file(file, kMaxTokenizerBytes));
+  PLUMB_TRY(Tokenizer tokenizer, Tokenizer::from_json(text, file.string()));
+  return std::shared_ptr<const Tokenizer>(std::make_shared<Tokenizer>(std::move(tokenizer)));
+}
+
+Result<Model> Model::load(const std::filesystem::path& path, const LoadOptions& options) {
+  PLUMB_TRY(Checkpoint checkpoint,
+            is_gguf(path) ? open_gguf(path, options) : open_folder(path, options));
+  Config& config = checkpoint.config;
+  const Architecture* architecture = checkpoint.architecture;
+  PLUMB_TRY_STATUS(config.apply_defaults(architecture->defaults));
+  PLUMB_TRY_STATUS(config.status());
+  PLUMB_TRY(Graph graph, architecture->record(config));
+  WeightMap map(checkpoint.source,
+                checkpoint.gguf ? gguf_files(architecture->gguf, config) : architecture->files,
+                quantisation_settings(config));
+  PLUMB_TRY(BoundGraph network, bind(std::move(graph), map));
+
+  Model model;
+  model.path = path;
+  model.network = std::move(network);
+  PLUMB_TRY(model.tokenizer, load_tokenizer(path));
+  model.stop_ids = united_stop_ids(config, model.tokenizer.get());
+  for (const std::string& key : config.unread()) {
+    model.warnings.push_back(config.where() + ": \"" + key + "\" is read by no stage of " +
+                             std::string(architecture->model_type) +
+                             "; if it changes the computation, the results are wrong");
+  }
+  model.config = std::make_shared<const Config>(std::move(config));
+  return model;
+}
+
+Result<Precision> precision_from_name(std::string_view name) {
+  for (const Precision precision : {Precision::kFp64, Precision::kFp32, Precision::kHfBf16}) {
+    if (to_string(precision) == name) return precision;
+  }
+  return Error{
+      ErrorCode::kInvalidArgument,
+      "precision \"" + std::string(name) + "\" is not known; known are fp64, fp32 and hf-bf16"};
+}
+
+std::unique_ptr<Executor> make_executor(const Model& model, const ExecutorOptions& options) {
+  return make_reference_executor(model.network, options.precision, options.threads);
+}
+
+}  // namespace plumb

@@ -1,0 +1,52 @@
+// Model: a checkpoint ready to run: its configuration, the graph its architecture records, its
+// weights and its tokenizer.
+//   PLUMB_TRY(const Model model, Model::load("models/demo", {}));
+// Immutable once loaded; safe to share between threads.
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "graph/executor.h"
+#include "io/config.h"
+#include "text/tokenizer.h"
+
+namespace plumb {
+
+enum class Precision : std::uint8_t;
+
+struct LoadOptions {
+  std::optional<std::filesystem::path> config_file;  // in place of the folder's config.json
+};
+
+struct Model {
+  std::filesystem::path path;
+  std::shared_ptr<const Config> config;
+  BoundGraph network;
+  std::shared_ptr<const Tokenizer> tokenizer;  // null when the folder has none: ids only
+  std::vector<std::int32_t>
+      stop_ids;  // of tokenizer_config, generation_config and config, united, ascending
+  std::vector<std::string>
+      warnings;  // each one sentence, for stderr: configuration keys that no stage consumed
+
+  // `path` is a folder, its config.json, or a file of weights (or their index) that lies in it.
+  static Result<Model> load(const std::filesystem::path& path, const LoadOptions& options);
+};
+
+// The tokenizer of a model's folder, of a file in that folder, or of a tokenizer.json by its own name; null when there is none.
+Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::filesystem::path& model);
+
+// "fp64", "fp32", "hf-bf16"; an error lists them.
+Result<Precision> precision_from_name(std::string_view name);
+
+struct ExecutorOptions {
+  Precision precision;
+  int threads;  // 0: one per processor
+};
+
+std::unique_ptr<Executor> make_executor(const Model& model, const ExecutorOptions& options);
+
+}  // namespace plumb

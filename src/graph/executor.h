@@ -1,0 +1,67 @@
+// Executor: something that runs a graph with its weights. The reference executor (src/reference)
+// and the fast ones implement it; the engine knows only this.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+#include "graph/graph.h"
+#include "graph/tensor.h"
+#include "io/weight.h"
+#include "io/weight_map.h"
+
+namespace plumb {
+
+// A graph with a weight for each of its parameters.
+struct BoundGraph {
+  Graph graph;
+  std::vector<WeightPtr> weights;  // by index into graph.params
+};
+
+// Takes each parameter of `graph` from `map`; an error names what is missing, misshapen or left
+// over.
+Result<BoundGraph> bind(Graph graph, WeightMap& map);
+
+// What one sequence remembers. Belongs to the executor that made it; one forward pass at a time.
+class Sequence {
+ public:
+  virtual ~Sequence() = default;
+  virtual std::int64_t length() const = 0;  // tokens fed so far
+};
+
+// Sees stages' outputs as they are computed.
+class StageObserver {
+ public:
+  virtual ~StageObserver() = default;
+  virtual bool wants(std::string_view output_name) const = 0;
+  virtual void observe(std::string_view output_name,
+                       const Tensor& value) = 0;  // rows of the chunk being computed
+};
+
+enum class LogitRows : std::uint8_t { kLast, kAll };
+
+struct ForwardOptions {
+  LogitRows rows = LogitRows::kLast;
+  std::int64_t chunk = 0;  // tokens computed together; 0: all. Never changes a result
+  StageObserver* observer = nullptr;
+  std::function<bool(std::int64_t done)> progress;  // called after each chunk; false cancels
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual std::unique_ptr<Sequence> start() const = 0;
+  // Feeds `ids` at the sequence's end; returns logits [rows, vocab]. An error names an id outside
+  // the vocabulary, a non-finite logit, or the cancellation. After an error the sequence is not to
+  // be used again.
+  virtual Result<Tensor> forward(Sequence& sequence, std::span<const std::int32_t> ids,
+                                 const ForwardOptions& options) const = 0;
+  virtual std::string describe() const = 0;  // the path that runs: "reference, fp32, 2 threads"
+};
+
+}  // namespace plumb

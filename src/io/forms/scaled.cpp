@@ -1,0 +1,139 @@
+// Codes times scales. compressed-tensors, quantization/lifecycle/forward.py (the order
+// of the operations in float32).
+#include "io/forms/scaled.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "io/decode.h"
+
+namespace plumb {
+namespace {
+
+std::int64_t rows_of(const Shape& shape) {
+  std::int64_t rows = 1;
+  for (std::size_t i = 0; i + 1 < shape.size(); ++i)
+    rows *= shape[i];
+  return rows;
+}
+
+Error misfit(const FormFiles& files, const StoredTensor& scales, const Shape& shape) {
+  return form_error(files, scales, "does not fit a weight of shape " + to_string(shape));
+}
+
+class ScaledWeight final : public FormWeight {
+ public:
+  ScaledWeight(const FormFiles& files, ScaledParts parts,
+               const std::vector<const StoredTensor*>& tensors)
+      : FormWeight(files, parts.shape, parts.format, tensors), parts_(std::move(parts)) {}
+
+  void read_row(std::int64_t row, std::span<double> out) const override {
+    const std::uint64_t first = static_cast<std::uint64_t>(row) * parts_.row_bytes;
+    parts_.decode_row(parts_.codes.subspan(first, parts_.row_bytes), out);
+    const std::vector<float> scales = parts_.scales.row(row);
+    const auto width = static_cast<std::size_t>(parts_.scales.column_block);
+    for (std::size_t group = 0; group * width < out.size(); ++group) {
+      const float zero = zero_of(row, group);
+      const float scale = scales[group] / parts_.divisor;
+      for (double& value : out.subspan(group * width, std::min(width, out.size() - group * width)))
+        value = static_cast<double>((static_cast<float>(value) - zero) * scale * parts_.factor);
+    }
+  }
+
+ private:
+  float zero_of(std::int64_t row, std::size_t group) const {
+    if (parts_.zeros.empty()) return 0;
+    const auto first =
+        static_cast<std::size_t>(row / parts_.scales.row_block * parts_.scales.columns);
+    return static_cast<float>(parts_.zeros[first + group]);
+  }
+
+  ScaledParts parts_;
+};
+
+}  // namespace
+
+std::vector<float> ScaleGrid::row(std::int64_t row) const {
+  const auto count = static_cast<std::size_t>(columns);
+  const std::size_t size = count * static_cast<std::size_t>(info(dtype).block_bytes);
+  std::vector<double> values(count);
+  decode(dtype, bytes.subspan(static_cast<std::size_t>(row / row_block) * size, size), values);
+  return {values.begin(), values.end()};
+}
+
+Result<ScaleGrid> scale_grid(const FormFiles& files, const StoredTensor& scales,
+                             std::int64_t row_block, std::int64_t column_block) {
+  DType dtype = scales.dtype;
+  switch (dtype) {
+    case DType::kU8:
+      dtype = DType::kF8E8M0;
+      break;
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+    case DType::kF8E8M0:
+    case DType::kF8E4M3:
+      break;
+    default:
+      return form_error(files, scales,
+                        "is not a tensor of scales, which are F32, F16, BF16, F8_E4M3 or E8M0");
+  }
+  const std::int64_t columns = scales.shape.size() < 2 ? 1 : scales.shape.back();
+  return ScaleGrid{dtype, scales.bytes, columns, std::max<std::int64_t>(row_block, 1),
+                   std::max<std::int64_t>(column_block, 1)};
+}
+
+Result<ScaleGrid> channel_grid(const FormFiles& files, const StoredTensor& scales,
+                               const Shape& shape) {
+  const std::int64_t rows = rows_of(shape);
+  const Shape& grid = scales.shape;
+  if (grid.empty() || (grid.size() == 1 && grid[0] == 1))
+    return scale_grid(files, scales, rows, shape.back());
+  if (grid.size() > 2 || grid[0] != rows) return misfit(files, scales, shape);
+  const std::int64_t groups = grid.size() == 1 ? 1 : grid[1];
+  if (groups < 1 || shape.back() % groups != 0) return misfit(files, scales, shape);
+  return scale_grid(files, scales, 1, shape.back() / groups);
+}
+
+Result<ScaleGrid> group_grid(const FormFiles& files, const StoredTensor& scales, const Shape& shape,
+                             std::int64_t group) {
+  Shape expected = shape;
+  expected.back() /= group;
+  if (shape.back() % group != 0 || scales.shape != expected) return misfit(files, scales, shape);
+  return scale_grid(files, scales, 1, group);
+}
+
+Result<float> scalar_of(const FormFiles& files, const StoredTensor& tensor) {
+  const bool is_float =
+      tensor.dtype == DType::kF32 || tensor.dtype == DType::kF16 || tensor.dtype == DType::kBF16;
+  if (!is_float || element_count(tensor.shape) != 1)
+    return form_error(files, tensor, "is not a single F32, F16 or BF16 number");
+  double value = 0;
+  decode(tensor.dtype, tensor.bytes, std::span(&value, 1));
+  return static_cast<float>(value);
+}
+
+WeightPtr scaled_weight(const FormFiles& files, ScaledParts parts,
+                        const std::vector<const StoredTensor*>& tensors) {
+  return std::make_shared<ScaledWeight>(files, std::move(parts), tensors);
+}
+
+void decode_e2m1_row(std::span<const std::byte> bytes, std::span<double> out) {
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto both = std::to_integer<unsigned>(bytes[i / 2]);
+    out[i] = static_cast<double>(
+        float4_e2m1_to_float(static_cast<std::uint8_t>(i % 2 == 0 ? both & 15U : both >> 4)));
+  }
+}
+
+Formed broken(std::string name, Error error, const StoredTensor& codes) {
+  return {std::move(name), std::move(error), {&codes}};
+}
+
+Formed without(std::string name, const FormFiles& files, const StoredTensor& codes,
+               const std::string& missing) {
+  return broken(std::move(name),
+                form_error(files, codes, "needs \"" + missing + "\", which is missing"), codes);
+}
+
+}  // namespace plumb

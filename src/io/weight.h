@@ -1,0 +1,37 @@
+// Weight: one parameter as the graph asked for it, in whatever form the file stores it. A form
+// (plain elements, blocks with scales beside them, a slice or a permutation of another tensor) is a
+// class of its own; callers see rows of numbers. Immutable and safe to share between threads. The
+// bytes stay mapped as long as the weight lives.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "core/dtype.h"
+#include "core/shape.h"
+
+namespace plumb {
+
+class Weight {
+ public:
+  virtual ~Weight() = default;
+
+  virtual const Shape& shape() const = 0;  // elements; [out, in] for a linear map
+
+  // Decodes row `row` into `out`. A row is the last axis; the other axes are flattened: row in [0,
+  // rows()). `out` has row_length() elements. Values are exact: what the stored bits mean in
+  // float32 arithmetic, or in float64 and int64 where the file stores those.
+  virtual void read_row(std::int64_t row, std::span<double> out) const = 0;
+
+  virtual std::string format()
+      const = 0;  // for people: "BF16", "FP8 E4M3, 128x128 blocks, F32 scales"
+  virtual std::uint64_t stored_bytes() const = 0;  // bytes of the file that this weight reads
+
+  std::int64_t rows() const;        // 1 for a vector or a scalar
+  std::int64_t row_length() const;  // 1 for a scalar
+};
+
+using WeightPtr = std::shared_ptr<const Weight>;
+
+}  // namespace plumb

@@ -1,0 +1,285 @@
+// Matching by content. The reference's values come from the ids alone, so that a fault upstream moves them apart from the
+// suspect's; the right stage still correlates best among those of its layer and shape.
+#include "parity/alignment.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <set>
+#include <utility>
+
+#include "graph/print.h"
+#include "parity/recompute.h"
+
+namespace plumb {
+namespace {
+
+constexpr double kLeastCorrelation = 0.35;
+
+// The ids of a trace without its values.
+class IdsOnly final : public Captured {
+ public:
+  explicit IdsOnly(const Trace& trace) : trace_(trace) {}
+  const std::vector<TraceStep>& steps() const override { return trace_.steps(); }
+  std::vector<std::int32_t> fed_ids(std::size_t step) const override {
+    return trace_.fed_ids(step);
+  }
+  std::shared_ptr<const CapturedValue> value(std::size_t, std::string_view) const override {
+    return nullptr;
+  }
+
+ private:
+  const Trace& trace_;
+};
+
+// The first whole number in a name, which is its layer; -1 when there is none.
+int layer_of(const std::string& name) {
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const bool digit = name[i] >= '0' && name[i] <= '9';
+    const bool starts = i == 0 || !((name[i - 1] >= 'a' && name[i - 1] <= 'z') ||
+                                    (name[i - 1] >= 'A' && name[i - 1] <= 'Z'));
+    if (!digit || !starts) continue;
+    int value = 0;
+    for (; i < name.size() && name[i] >= '0' && name[i] <= '9' && value < 100000; ++i)
+      value = 10 * value + (name[i] - '0');
+    return value;
+  }
+  return -1;
+}
+
+std::string without_step(const std::string& name) {
+  return name.substr(name.find('/') + 1);
+}
+
+// Orders of the axes that are longer than one, the token axis first.
+std::vector<std::vector<std::size_t>> orders(const Shape& shape, std::int64_t tokens) {
+  std::vector<std::size_t> axes;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (shape[i] != 1 || (tokens == 1 && i == 0)) axes.push_back(i);
+  }
+  std::vector<std::vector<std::size_t>> list;
+  if (axes.size() > 4) return list;
+  std::sort(axes.begin(), axes.end());
+  do {
+    if (!axes.empty() && shape[axes[0]] == tokens) list.push_back(axes);
+  } while (std::next_permutation(axes.begin(), axes.end()));
+  return list;
+}
+
+Tensor arranged(const StoredTensor& stored, const Layout& layout, const Shape& token_shape) {
+  const Tensor all = Trace::read(stored);
+  std::vector<std::int64_t> strides(stored.shape.size(), 1);
+  for (std::size_t i = stored.shape.size(); i-- > 1;)
+    strides[i - 1] = strides[i] * stored.shape[i];
+  const std::int64_t tokens = layout.axes.empty() ? 1 : stored.shape[layout.axes[0]];
+  Shape shape{tokens};
+  shape.insert(shape.end(), token_shape.begin(), token_shape.end());
+  Tensor out(shape);
+  std::vector<std::int64_t> sizes;
+  std::vector<std::int64_t> steps;
+  for (std::size_t i = 1; i < layout.axes.size(); ++i) {
+    sizes.push_back(stored.shape[layout.axes[i]]);
+    steps.push_back(strides[layout.axes[i]]);
+  }
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const std::int64_t base = layout.axes.empty() ? 0 : t * strides[layout.axes[0]];
+    for (std::int64_t c = 0; c < layout.count; ++c) {
+      std::int64_t rest = layout.first + c;
+      std::int64_t offset = base;
+      for (std::size_t i = sizes.size(); i-- > 0;) {
+        offset += rest % sizes[i] * steps[i];
+        rest /= sizes[i];
+      }
+      out.data[static_cast<std::size_t>(t * layout.count + c)] =
+          all.data[static_cast<std::size_t>(offset)];
+    }
+  }
+  return out;
+}
+
+double correlation(const Tensor& a, const Tensor& b) {
+  double ab = 0;
+  double aa = 0;
+  double bb = 0;
+  for (std::size_t i = 0; i < a.data.size(); ++i) {
+    if (!std::isfinite(a.data[i]) || !std::isfinite(b.data[i])) continue;
+    ab += a.data[i] * b.data[i];
+    aa += a.data[i] * a.data[i];
+    bb += b.data[i] * b.data[i];
+  }
+  return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
+}
+
+// Stages whose outputs a fused tensor may hold, one after another.
+constexpr std::string_view kFused[][3] = {
+    {"attn.q", "attn.k", "attn.v"}, {"mlp.gate", "mlp.up", ""}, {"mlp.up", "mlp.gate", ""}};
+
+struct Match {
+  double score;
+  std::string stage;
+  std::string theirs;
+  Layout layout;
+  Shape token_shape;
+};
+
+// Words that two names share, over all their words: "blk.0.attn_out" and "layers.0.attn.out" share attn and out.
+double shared_words(const std::string& a, const std::string& b) {
+  const auto words = [](const std::string& name) {
+    std::set<std::string> list;
+    std::string word;
+    for (const char c : name + ".") {
+      const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+      if (letter) word += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+      if (!letter && !word.empty()) list.insert(std::exchange(word, {}));
+    }
+    return list;
+  };
+  const auto left = words(a);
+  const auto right = words(b);
+  std::size_t shared = 0;
+  for (const std::string& word : left)
+    shared += right.contains(word) ? 1 : 0;
+  const std::size_t all = left.size() + right.size() - shared;
+  return all > 0 ? static_cast<double>(shared) / static_cast<double>(all) : 0;
+}
+
+}  // namespace
+
+AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, ThreadPool& pool)
+    : trace_(trace) {
+  std::set<std::string> known;
+  for (const Stage& stage : network.graph.stages) {
+    for (const Output& output : stage.outputs)
+      known.insert(output.name);
+  }
+  std::vector<const StoredTensor*> unknown;
+  for (const StoredTensor& tensor : trace.tensors()) {
+    if (tensor.name.rfind("0/", 0) != 0) continue;
+    const std::string name = without_step(tensor.name);
+    if (known.contains(name)) {
+      matches_.insert(
+          {name, Alignment{.theirs = name, .layout = {}, .token_shape = {}, .by_name = true}});
+    } else if (element_count(tensor.shape).value_or(0) > 0) {
+      unknown.push_back(&tensor);
+    }
+  }
+  if (!unknown.empty() && !trace.steps().empty() && !trace.fed_ids(0).empty())
+    match_by_content(network, pool, unknown);
+  std::set<std::string> used;
+  for (const auto& [stage, match] : matches_)
+    used.insert(match.theirs);
+  for (const StoredTensor* tensor : unknown) {
+    if (!used.contains(without_step(tensor->name)))
+      unmatched_.push_back(without_step(tensor->name));
+  }
+}
+
+void AlignedTrace::match_by_content(const BoundGraph& network, ThreadPool& pool,
+                                    const std::vector<const StoredTensor*>& unknown) {
+  const IdsOnly ids(trace_);
+  const Patch nothing;
+  Recompute reference(network, ids, Numerics(Precision::kFp32), pool, nothing);
+  const std::int64_t tokens = trace_.steps()[0].count;
+  std::vector<Match> found;
+  std::map<std::pair<int, std::string>, Value> by_role;
+  for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
+    const Stage& stage = network.graph.stages[static_cast<std::size_t>(i)];
+    for (int o = 0; o < static_cast<int>(stage.outputs.size()); ++o) {
+      by_role[{stage.layer, name_in_layer(stage.outputs[static_cast<std::size_t>(o)].name,
+                                          stage.layer)}] = {i, o};
+    }
+  }
+  const auto consider = [&](const StoredTensor& tensor, const std::string& theirs, Value value,
+                            const Layout& layout) {
+    const Tensor& ours = reference.computed(0, value);
+    const Tensor arrangement =
+        arranged(tensor, layout, Shape(ours.shape.begin() + 1, ours.shape.end()));
+    if (arrangement.shape != ours.shape) return;
+    const double score = correlation(arrangement, ours);
+    constexpr double kNameWeight =
+        0.2;  // a name decides between stages that correlate almost alike
+    const Output& output = network.graph.output(value);
+    if (score >= kLeastCorrelation)
+      found.push_back({score + kNameWeight * shared_words(theirs, output.name), output.name, theirs,
+                       layout, output.shape});
+  };
+  for (const StoredTensor* tensor : unknown) {
+    const std::string theirs = without_step(tensor->name);
+    const int layer = layer_of(theirs);
+    const std::int64_t width = *element_count(tensor->shape) / std::max<std::int64_t>(tokens, 1);
+    for (const auto& axes : orders(tensor->shape, tokens)) {
+      for (const auto& [key, value] : by_role) {
+        if (key.first != layer || value.stage < 2 ||
+            matches_.contains(network.graph.output(value).name))
+          continue;
+        if (reference.computed(0, value).width() == width)
+          consider(*tensor, theirs, value, {axes, 0, width});
+      }
+      for (const auto& parts : kFused) {
+        std::int64_t total = 0;
+        for (const std::string_view part : parts) {
+          const auto place = by_role.find({layer, std::string(part)});
+          if (place != by_role.end()) total += reference.computed(0, place->second).width();
+        }
+        if (total != width) continue;
+        std::int64_t first = 0;
+        for (const std::string_view part : parts) {
+          const auto place = by_role.find({layer, std::string(part)});
+          if (place == by_role.end()) continue;
+          const std::int64_t count = reference.computed(0, place->second).width();
+          consider(*tensor, theirs, place->second, {axes, first, count});
+          first += count;
+        }
+      }
+    }
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const Match& a, const Match& b) { return a.score > b.score; });
+  std::set<std::pair<std::string, std::int64_t>>
+      used;  // a suspect's tensor and the first channel taken of it
+  for (const Match& match : found) {
+    if (matches_.contains(match.stage) || used.contains({match.theirs, match.layout.first}))
+      continue;
+    used.insert({match.theirs, match.layout.first});
+    matches_.insert({match.stage, Alignment{.theirs = match.theirs,
+                                            .layout = match.layout,
+                                            .token_shape = match.token_shape,
+                                            .by_name = false}});
+  }
+}
+
+std::shared_ptr<const CapturedValue> AlignedTrace::value(std::size_t step,
+                                                         std::string_view stage) const {
+  const auto key = std::make_pair(step, std::string(stage));
+  if (const auto found = held_.find(key); found != held_.end()) return found->second;
+  std::shared_ptr<const CapturedValue> result;
+  const auto match = matches_.find(stage);
+  if (match == matches_.end() || match->second.by_name) {
+    result = trace_.value(step, stage);
+  } else if (const StoredTensor* stored = trace_.find(step, match->second.theirs)) {
+    Layout layout = match->second.layout;
+    const bool same_rank =
+        std::all_of(layout.axes.begin(), layout.axes.end(),
+                    [&](std::size_t axis) { return axis < stored->shape.size(); });
+    if (same_rank && !layout.axes.empty() &&
+        stored->shape[layout.axes[0]] == trace_.steps()[step].count) {
+      Shape token_shape = match->second.token_shape;
+      if (std::find(token_shape.begin(), token_shape.end(), kAnyLength) !=
+          token_shape.end()) {  // as long as this step's
+        token_shape.clear();
+        for (std::size_t i = 1; i < layout.axes.size(); ++i)
+          token_shape.push_back(stored->shape[layout.axes[i]]);
+        layout.count = element_count(token_shape).value_or(0);
+      }
+      const std::int64_t width =
+          *element_count(stored->shape) / std::max<std::int64_t>(stored->shape[layout.axes[0]], 1);
+      if (layout.first + layout.count <= width && element_count(token_shape) == layout.count) {
+        result = std::make_shared<CapturedValue>(
+            CapturedValue{arranged(*stored, layout, token_shape), stored->dtype});
+      }
+    }
+  }
+  return held_[key] = std::move(result);
+}
+
+}  // namespace plumb

@@ -1,0 +1,57 @@
+// Alignment: a trace whose engine has names, axis orders and fused tensors of its own, seen as the graph's stages. Names that are
+// the trace format's are taken as they are; the others are matched by layer, shape and content: whatever correlates best with
+// what the reference computes at that layer, under the axis orders and channel ranges that give the stage's shape.
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "graph/executor.h"
+#include "parity/trace.h"
+
+namespace plumb {
+
+// How a captured tensor becomes a stage's value: the axes in the order `axes` (tokens first, unit axes dropped), of each token the
+// channels [first, first + count).
+struct Layout {
+  std::vector<std::size_t> axes;
+  std::int64_t first;
+  std::int64_t count;
+};
+
+struct Alignment {
+  std::string theirs;  // the suspect's name
+  Layout layout;
+  Shape token_shape;  // the stage's own
+  bool by_name;
+};
+
+class AlignedTrace final : public Captured {
+ public:
+  // `trace` and `network` must outlive it.
+  AlignedTrace(const Trace& trace, const BoundGraph& network, ThreadPool& pool);
+
+  const std::vector<TraceStep>& steps() const override { return trace_.steps(); }
+  std::vector<std::int32_t> fed_ids(std::size_t step) const override {
+    return trace_.fed_ids(step);
+  }
+  std::shared_ptr<const CapturedValue> value(std::size_t step,
+                                             std::string_view stage) const override;
+
+  const std::map<std::string, Alignment, std::less<>>& matches() const {
+    return matches_;
+  }                                                                         // by stage
+  const std::vector<std::string>& unmatched() const { return unmatched_; }  // the suspect's names
+
+ private:
+  void match_by_content(const BoundGraph& network, ThreadPool& pool,
+                        const std::vector<const StoredTensor*>& unknown);
+
+  const Trace& trace_;
+  std::map<std::string, Alignment, std::less<>> matches_;
+  std::vector<std::string> unmatched_;
+  mutable std::map<std::pair<std::size_t, std::string>, std::shared_ptr<const CapturedValue>> held_;
+};
+
+}  // namespace plumb

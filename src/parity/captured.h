@@ -1,0 +1,36 @@
+// What an engine captured, as the graph's stages see it: which steps it ran, which ids it fed, and values by stage name in the
+// layout of the trace format. A trace is one; a trace of an engine with names and layouts of its own, aligned, is another.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "core/dtype.h"
+#include "graph/tensor.h"
+
+namespace plumb {
+
+// One forward pass: positions first … first + count - 1.
+struct TraceStep {
+  std::int64_t first;
+  std::int64_t count;
+};
+
+struct CapturedValue {
+  Tensor values;
+  DType dtype;  // in which the engine held them
+};
+
+class Captured {
+ public:
+  virtual ~Captured() = default;
+  virtual const std::vector<TraceStep>& steps() const = 0;
+  // The ids fed in `step`; empty where they are not known.
+  virtual std::vector<std::int32_t> fed_ids(std::size_t step) const = 0;
+  // Null when the stage was not captured in that step.
+  virtual std::shared_ptr<const CapturedValue> value(std::size_t step,
+                                                     std::string_view stage) const = 0;
+};
+
+}  // namespace plumb

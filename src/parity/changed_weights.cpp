@@ -1,0 +1,62 @@
+// Views that change rows as they are read.
+#include "parity/changed_weights.h"
+
+#include <functional>
+#include <string>
+#include <utility>
+
+namespace plumb {
+namespace {
+
+class Changed final : public Weight {
+ public:
+  using Read = std::function<void(const Weight& base, std::int64_t row, std::span<double> out)>;
+
+  Changed(WeightPtr base, Read read) : base_(std::move(base)), read_(std::move(read)) {}
+  const Shape& shape() const override { return base_->shape(); }
+  void read_row(std::int64_t row, std::span<double> out) const override { read_(*base_, row, out); }
+  std::string format() const override { return base_->format(); }
+  std::uint64_t stored_bytes() const override { return base_->stored_bytes(); }
+
+ private:
+  WeightPtr base_;
+  Read read_;
+};
+
+}  // namespace
+
+WeightPtr reordered_rows(WeightPtr weight, std::vector<std::int64_t> order) {
+  return std::make_shared<Changed>(
+      std::move(weight),
+      [order = std::move(order)](const Weight& base, std::int64_t row, std::span<double> out) {
+        if (base.shape().size() > 1)
+          return base.read_row(order[static_cast<std::size_t>(row)], out);
+        std::vector<double> all(out.size());
+        base.read_row(0, all);
+        for (std::size_t i = 0; i < out.size(); ++i)
+          out[i] = all[static_cast<std::size_t>(order[i])];
+      });
+}
+
+WeightPtr scaled(WeightPtr weight, double factor) {
+  return std::make_shared<Changed>(
+      std::move(weight), [factor](const Weight& base, std::int64_t row, std::span<double> out) {
+        base.read_row(row, out);
+        for (double& value : out)
+          value *= factor;
+      });
+}
+
+WeightPtr column_range(WeightPtr weight, std::int64_t first, std::int64_t count) {
+  return std::make_shared<Changed>(
+      std::move(weight),
+      [first, count](const Weight& base, std::int64_t row, std::span<double> out) {
+        base.read_row(row, out);
+        for (std::size_t i = 0; i < out.size(); ++i) {
+          const auto column = static_cast<std::int64_t>(i);
+          if (column < first || column >= first + count) out[i] = 0;
+        }
+      });
+}
+
+}  // namespace plumb

@@ -1,0 +1,19 @@
+// Weights that are another weight misread: what structural hypotheses put in its place.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "io/weight.h"
+
+namespace plumb {
+
+// Row r is row order[r] of `weight`; a vector is taken element by element.
+WeightPtr reordered_rows(WeightPtr weight, std::vector<std::int64_t> order);
+
+// Every element times `factor`.
+WeightPtr scaled(WeightPtr weight, double factor);
+
+// Input columns outside [first, first + count) are zero: what one rank of a row-parallel projection holds.
+WeightPtr column_range(WeightPtr weight, std::int64_t first, std::int64_t count);
+
+}  // namespace plumb

@@ -1,0 +1,214 @@
+// The ladder, the proof and the verdict.
+#include "parity/diagnose.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "parity/alignment.h"
+#include "parity/explain.h"
+#include "parity/rungs.h"
+#include "reference/executor.h"
+
+namespace plumb {
+namespace {
+
+constexpr std::string_view kVerdicts[] = {"fault",  "benign",      "sampler",     "stop",
+                                          "tokens", "unexplained", "incomparable"};
+
+// Logits over the whole network, step by step as the suspect ran it: the same split of the tokens, from the ids alone.
+std::vector<std::optional<Tensor>> run_steps(const BoundGraph& first, const BoundGraph& later,
+                                             const Captured& suspect, Precision precision,
+                                             int threads) {
+  const auto prefill = make_reference_executor(first, precision, threads);
+  const auto decode = make_reference_executor(later, precision, threads);
+  const auto sequence = prefill->start();
+  std::vector<std::optional<Tensor>> all;
+  for (std::size_t step = 0; step < suspect.steps().size(); ++step) {
+    const auto ids = suspect.fed_ids(step);
+    if (ids.empty() || sequence->length() != suspect.steps()[step].first) break;
+    const Executor& executor = step == 0 ? *prefill : *decode;
+    auto logits = executor.forward(
+        *sequence, ids, {.rows = LogitRows::kAll, .chunk = 0, .observer = nullptr, .progress = {}});
+    if (!logits.ok()) break;
+    all.emplace_back(std::move(logits).value());
+  }
+  return all;
+}
+
+// Relative L2 of the suspect's captured logits to ours, over all steps; nothing when none were captured in the same shape.
+std::optional<double> logits_distance(const Captured& suspect,
+                                      const std::vector<std::optional<Tensor>>& ours) {
+  double error = 0;
+  double norm = 0;
+  bool any = false;
+  for (std::size_t step = 0; step < ours.size(); ++step) {
+    const auto held = suspect.value(step, "logits");
+    if (!held || !ours[step] || held->values.shape != ours[step]->shape) continue;
+    any = true;
+    for (std::size_t i = 0; i < held->values.data.size(); ++i) {
+      const double difference = held->values.data[i] - ours[step]->data[i];
+      error += difference * difference;
+      norm += ours[step]->data[i] * ours[step]->data[i];
+    }
+  }
+  if (!any || norm <= 0) return std::nullopt;
+  return std::sqrt(error / norm);
+}
+
+// Whole-network noise of an honest engine, above which logits differ for a reason.
+double network_noise(SuspectType type) {
+  return type == SuspectType::kFloat32 ? 2e-5 : type == SuspectType::kBfloat16 ? 2e-2 : 4e-3;
+}
+
+void prove(const Model& model, const Captured& suspect, Checker& checker,
+           const Explanation& explanation, int threads, Diagnosis& diagnosis) {
+  const Precision precision =
+      checker.type() == SuspectType::kBfloat16 ? Precision::kHfBf16 : Precision::kFp32;
+  const BoundGraph changed = patched(model.network, explanation.patch);
+  const auto clean = run_steps(model.network, model.network, suspect, precision, threads);
+  const auto before = logits_distance(suspect, clean);
+  // An engine may err in all passes, in the prefill alone, or in decode steps alone.
+  std::optional<double> after;
+  for (const auto& [prefill, decode] :
+       {std::pair<const BoundGraph*, const BoundGraph*>(&changed, &changed),
+        std::pair<const BoundGraph*, const BoundGraph*>(&changed, &model.network),
+        std::pair<const BoundGraph*, const BoundGraph*>(&model.network, &changed)}) {
+    const auto distance =
+        logits_distance(suspect, run_steps(*prefill, *decode, suspect, precision, threads));
+    if (distance && (!after || *distance < *after)) after = distance;
+    if (after && *after <= network_noise(checker.type())) break;
+  }
+  const double noise = network_noise(checker.type());
+  for (Finding& finding : diagnosis.findings) {
+    finding.evidence.logits_before = before;
+    finding.evidence.logits_after = after;
+    if (finding.row.empty() || !after) continue;
+    finding.proved = *after <= std::max(noise, 1e-3 * before.value_or(0));
+    // Nothing reaches the output: the suspect's logits are the reference's, though a stage differs.
+    finding.harmless = before && *before <= 3e-6 && checker.type() == SuspectType::kFloat32 &&
+                       finding.field == "rope.position_offset";
+  }
+}
+
+nlohmann::json json_of(const FieldValue& value) {
+  return std::visit(
+      [](const auto& held) -> nlohmann::json {
+        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::monostate>) {
+          return nullptr;
+        } else {
+          return held;
+        }
+      },
+      value);
+}
+
+std::string summarise(const Diagnosis& diagnosis) {
+  if (diagnosis.findings.empty())
+    return "benign: every captured value is within the budget of a right engine";
+  std::string text = std::string(to_string(diagnosis.verdict)) + ": ";
+  const Finding& first = diagnosis.findings.front();
+  text += first.stage + ": " + first.cause;
+  if (!first.row.empty())
+    text += " (row " + first.row + "; expected " + to_string(first.expected) + ", found " +
+            to_string(first.found) + ")";
+  if (diagnosis.findings.size() > 1)
+    text += "; and " + std::to_string(diagnosis.findings.size() - 1) + " more";
+  return text;
+}
+
+}  // namespace
+
+std::string_view to_string(Verdict verdict) {
+  return kVerdicts[static_cast<std::size_t>(verdict)];
+}
+
+Result<Diagnosis> diagnose(const Model& model, const Trace& suspect,
+                           const DiagnoseOptions& options) {
+  Diagnosis diagnosis;
+  const TraceManifest& manifest = suspect.manifest();
+  const auto vocab = model.network.graph.output(model.network.graph.logits).shape[0];
+  for (const auto* ids : {&manifest.token_ids, &manifest.generated}) {
+    for (const std::int32_t id : *ids) {
+      if (id >= vocab)
+        return Error{ErrorCode::kInvalidArgument, "the trace feeds id " + std::to_string(id) +
+                                                      ", the checkpoint's vocabulary has " +
+                                                      std::to_string(vocab) + " entries"};
+    }
+  }
+  const auto tokens = check_token_ids(model, manifest, diagnosis.not_observed);
+  std::vector<DType> held;
+  for (const StoredTensor& tensor : suspect.tensors())
+    held.push_back(tensor.dtype);
+  ThreadPool pool(options.threads);
+  const AlignedTrace aligned(suspect, model.network, pool);
+  for (const std::string& name : aligned.unmatched())
+    diagnosis.not_observed.push_back("\"" + name +
+                                     "\": it is like no stage of the checkpoint's graph");
+  Checker checker(model.network, aligned, suspect_type(manifest.dtype, held), pool);
+  diagnosis.checks = checker.run(options.progress);
+  if (diagnosis.checks.empty() && tokens.empty()) {
+    diagnosis.verdict = Verdict::kIncomparable;
+    diagnosis.summary =
+        "incomparable: the trace holds no value of a stage that the checkpoint's graph has";
+    return diagnosis;
+  }
+  const Explanation explanation = explain(checker, *model.config, diagnosis.checks);
+  diagnosis.findings = explanation.findings;
+  if (!diagnosis.findings.empty())
+    prove(model, aligned, checker, explanation, options.threads, diagnosis);
+
+  const bool unexplained = std::any_of(diagnosis.findings.begin(), diagnosis.findings.end(),
+                                       [](const Finding& f) { return f.row.empty(); });
+  const bool named = std::any_of(diagnosis.findings.begin(), diagnosis.findings.end(),
+                                 [](const Finding& f) { return !f.row.empty() && !f.harmless; });
+  const auto sampler = check_sampler(aligned, manifest, diagnosis.not_observed);
+  const auto stop = check_stop(model, manifest, diagnosis.not_observed);
+  diagnosis.verdict = !tokens.empty()    ? Verdict::kTokens
+                      : named            ? Verdict::kFault
+                      : unexplained      ? Verdict::kUnexplained
+                      : !sampler.empty() ? Verdict::kSampler
+                      : !stop.empty()    ? Verdict::kStop
+                                         : Verdict::kBenign;
+  diagnosis.findings.insert(diagnosis.findings.begin(), tokens.begin(), tokens.end());
+  diagnosis.findings.insert(diagnosis.findings.end(), sampler.begin(), sampler.end());
+  diagnosis.findings.insert(diagnosis.findings.end(), stop.begin(), stop.end());
+  diagnosis.summary = summarise(diagnosis);
+  return diagnosis;
+}
+
+std::string to_json(const Diagnosis& diagnosis) {
+  nlohmann::json findings = nlohmann::json::array();
+  for (const Finding& finding : diagnosis.findings) {
+    const Evidence& e = finding.evidence;
+    const auto optional = [](const std::optional<double>& value) {
+      return value ? nlohmann::json(*value) : nlohmann::json(nullptr);
+    };
+    findings.push_back(
+        {{"stage", finding.stage},
+         {"row", finding.row.empty() ? nlohmann::json(nullptr) : nlohmann::json(finding.row)},
+         {"cause", finding.cause},
+         {"expected", json_of(finding.expected)},
+         {"found", json_of(finding.found)},
+         {"evidence",
+          {{"residual_before", e.residual_before},
+           {"residual_after", e.residual_after},
+           {"budget", e.budget},
+           {"bit_match_before", e.bit_match_before},
+           {"bit_match_after", e.bit_match_after},
+           {"rejected", e.rejected},
+           {"logits_before", optional(e.logits_before)},
+           {"logits_after", optional(e.logits_after)},
+           {"stages", finding.stages}}},
+         {"proved", finding.proved},
+         {"harmless", finding.harmless},
+         {"also", finding.also}});
+  }
+  const nlohmann::json root = {{"verdict", to_string(diagnosis.verdict)},
+                               {"summary", diagnosis.summary},
+                               {"findings", findings},
+                               {"not_observed", diagnosis.not_observed}};
+  return root.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace plumb

@@ -1,0 +1,61 @@
+// Hypotheses: what an engine might do otherwise at a stage. Most come from the conventions themselves: every field of every
+// operation (graph/fields.h) is tried with its other values, and numbers are solved for; rows.cpp says which row of
+// docs/causes.md a field is. The others change the structure: a weight read in another order, a stage left out.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "graph/print.h"
+#include "io/config.h"
+#include "parity/recompute.h"
+
+namespace plumb {
+
+// Where the number of a hypothesis is looked for.
+struct Range {
+  double low;
+  double high;
+  bool logarithmic;
+  bool integer;
+  std::vector<double> snaps;  // tried first: what a configuration would hold
+};
+
+struct Hypothesis {
+  std::string row;  // of docs/causes.md: "30", "20a", "61"
+  std::string
+      field;  // "rope.pairing"; the structure's own word where no field says it: "linear.rows"
+  std::string cause;  // for people, without the values
+  FieldValue expected;
+  FieldValue found;  // of a range: what was solved for
+  std::optional<Range> range;
+  // Changes stage `index`; `value` is of a range. False where the hypothesis does not concern that stage.
+  std::function<bool(const BoundGraph& network, int index, double value, Patch& patch)> apply;
+};
+
+// All hypotheses about one stage.
+std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config& config,
+                                         int index);
+
+// The parts of it: by the stage's fields, and by the stage's place in the network.
+std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config& config,
+                                         int index);
+std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index);
+
+// What rows.cpp knows about a field. A field without an entry is not tried.
+struct FieldCause {
+  std::string_view operation;  // as operation_name() says
+  std::string_view field;
+  std::string_view row;
+  std::string_view cause;
+  std::optional<Range> range;  // of numbers
+};
+
+const FieldCause* find_cause(std::string_view operation, std::string_view field);
+
+// The stage as the patch has it so far.
+Stage& patched_stage(const BoundGraph& network, int index, Patch& patch);
+
+}  // namespace plumb

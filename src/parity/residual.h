@@ -1,0 +1,23 @@
+// How far one tensor is from another.
+#pragma once
+#include <cstdint>
+
+#include "graph/tensor.h"
+
+namespace plumb {
+
+struct Residual {
+  double relative_l2;  // |y - f| / |f| over all elements
+  double
+      worst_row;  // the largest row's |y - f| over the larger of |f| of that row and the mean row's
+  std::int64_t worst_token;
+  double largest;  // the largest |y - f|
+  double cosine;
+  double bit_match;  // share of elements that are equal
+};
+
+// `y` against `f`, of equal shapes. Masked scores (-inf, or -1e30 and below, on both sides) are left out; an element that is
+// not finite on one side only counts as an error of the size of everything.
+Residual residual(const Tensor& y, const Tensor& f);
+
+}  // namespace plumb

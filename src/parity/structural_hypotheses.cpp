@@ -1,0 +1,259 @@
+// Hypotheses that no field says: a stage left out, a weight's rows read in another order, two operands exchanged.
+#include <algorithm>
+#include <cmath>
+
+#include "core/float_bits.h"
+#include "graph/builder.h"
+#include "graph/rope.h"
+#include "parity/changed_weights.h"
+#include "parity/hypothesis.h"
+
+namespace plumb {
+namespace {
+
+using Apply = std::function<bool(const BoundGraph&, int, double, Patch&)>;
+
+const Stage& stage_at(const BoundGraph& network, int index) {
+  return network.graph.stages[static_cast<std::size_t>(index)];
+}
+
+Hypothesis structural(std::string row, std::string field, std::string cause, FieldValue expected,
+                      FieldValue found, Apply apply) {
+  return {.row = std::move(row),
+          .field = std::move(field),
+          .cause = std::move(cause),
+          .expected = std::move(expected),
+          .found = std::move(found),
+          .range = std::nullopt,
+          .apply = std::move(apply)};
+}
+
+// The stage hands its first input on unchanged.
+template <class Operation>
+bool leave_out(const BoundGraph& network, int index, double, Patch& patch) {
+  Stage& stage = patched_stage(network, index, patch);
+  if (!std::holds_alternative<Operation>(stage.operation)) return false;
+  stage.operation = Add{.factor = 0};
+  stage.inputs = {stage.inputs[0], stage.inputs[0]};
+  stage.params.clear();
+  return true;
+}
+
+bool ends_with(const std::string& text, std::string_view end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+// The rows of each head in llama.cpp's order (row 2i from i, 2i + 1 from half + i), or back.
+std::vector<std::int64_t> head_order(std::int64_t rows, std::int64_t heads, bool interleave) {
+  const std::int64_t size = rows / heads;
+  std::vector<std::int64_t> order;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const std::int64_t inside = row % size;
+    const std::int64_t from = interleave
+                                  ? (inside % 2) * (size / 2) + inside / 2
+                                  : (inside < size / 2 ? 2 * inside : 2 * (inside - size / 2) + 1);
+    order.push_back(row - inside + from);
+  }
+  return order;
+}
+
+Apply reorder(std::int64_t heads, bool interleave) {
+  return [heads, interleave](const BoundGraph& network, int index, double, Patch& patch) {
+    const Stage& stage = stage_at(network, index);
+    if (!std::holds_alternative<Linear>(stage.operation)) return false;
+    const std::int64_t rows = *element_count(stage.outputs[0].shape);
+    if (rows % (2 * heads) != 0) return false;
+    for (const int param : stage.params) {
+      patch.weights[param] = reordered_rows(network.weights[static_cast<std::size_t>(param)],
+                                            head_order(rows, heads, interleave));
+    }
+    return true;
+  };
+}
+
+bool scale_weight(const BoundGraph& network, int index, double value, Patch& patch) {
+  const Stage& stage = stage_at(network, index);
+  if (!std::holds_alternative<Linear>(stage.operation)) return false;
+  patch.weights[stage.params[0]] =
+      scaled(network.weights[static_cast<std::size_t>(stage.params[0])], value);
+  return true;
+}
+
+Apply keep_columns(std::int64_t parts, std::int64_t part) {
+  return [parts, part](const BoundGraph& network, int index, double, Patch& patch) {
+    const Stage& stage = stage_at(network, index);
+    if (!std::holds_alternative<Linear>(stage.operation)) return false;
+    const WeightPtr& weight = network.weights[static_cast<std::size_t>(stage.params[0])];
+    if (weight->row_length() % parts != 0) return false;
+    const std::int64_t width = weight->row_length() / parts;
+    patch.weights[stage.params[0]] = column_range(weight, part * width, width);
+    return true;
+  };
+}
+
+void linear_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
+  const Stage& stage = stage_at(network, index);
+  if (ends_with(stage.name, "attn.q") || ends_with(stage.name, "attn.k")) {
+    const std::int64_t heads = stage.outputs[0].shape[0];
+    list.push_back(
+        structural("16", "linear.rows",
+                   "the rows of each head are in interleaved order, the checkpoint's are in halves",
+                   std::string("halves"), std::string("interleaved"), reorder(heads, true)));
+    list.push_back(structural(
+        "16", "linear.rows",
+        "the rows of each head were put back from an interleaved order that they were not in",
+        std::string("as stored"), std::string("de-interleaved"), reorder(heads, false)));
+  }
+  list.push_back({.row = "20c",
+                  .field = "linear.weight_scale",
+                  .cause = "the weight is off by one constant factor",
+                  .expected = 1.0,
+                  .found = std::monostate{},
+                  .range = Range{1e-6, 1e6, true, false, {2, 0.5, 16, 1.0 / 16}},
+                  .apply = scale_weight});
+  for (const std::int64_t parts : {2, 4}) {
+    for (std::int64_t part = 0; part < parts; ++part) {
+      list.push_back(structural(
+          "58", "linear.shard",
+          "only one shard of the input reached the sum: a reduction over ranks is missing",
+          std::string("all ranks"),
+          "rank " + std::to_string(part + 1) + " of " + std::to_string(parts),
+          keep_columns(parts, part)));
+    }
+  }
+}
+
+// The two projections that meet in one gate exchange their weights.
+bool swap_projections(const BoundGraph& network, int index, double, Patch& patch) {
+  for (const Stage& gated : network.graph.stages) {
+    if (!std::holds_alternative<Gated>(gated.operation)) continue;
+    const int gate = gated.inputs[0].stage;
+    const int up = gated.inputs[1].stage;
+    if (gate != index && up != index) continue;
+    const Stage& a = stage_at(network, gate);
+    const Stage& b = stage_at(network, up);
+    if (gate == up || a.params.empty() || a.params.size() != b.params.size()) return false;
+    patched_stage(network, gate, patch).params = b.params;
+    patched_stage(network, up, patch).params = a.params;
+    return true;
+  }
+  return false;
+}
+
+bool swap_gate_inputs(const BoundGraph& network, int index, double, Patch& patch) {
+  Stage& stage = patched_stage(network, index, patch);
+  if (!std::holds_alternative<Gated>(stage.operation)) return false;
+  std::swap(stage.inputs[0], stage.inputs[1]);
+  return true;
+}
+
+bool swap_expert_weights(const BoundGraph& network, int index, double, Patch& patch) {
+  Stage& stage = patched_stage(network, index, patch);
+  const auto* experts = std::get_if<Experts>(&stage.operation);
+  if (experts == nullptr) return false;
+  const std::size_t stride = experts->bias ? 2 : 1;
+  for (std::size_t i = 0; i + 3 * stride <= stage.params.size(); i += 3 * stride) {
+    for (std::size_t part = 0; part < stride; ++part)
+      std::swap(stage.params[i + part], stage.params[i + stride + part]);
+  }
+  return true;
+}
+
+bool other_head(const BoundGraph& network, int index, double, Patch& patch) {
+  Stage& stage = patched_stage(network, index, patch);
+  if (!std::holds_alternative<Logits>(stage.operation)) return false;
+  for (const Stage& other : network.graph.stages) {
+    if (!std::holds_alternative<Embed>(other.operation) || other.params[0] == stage.params[0])
+      continue;
+    const auto shape = [&](int param) {
+      return network.graph.params[static_cast<std::size_t>(param)].shape;
+    };
+    if (shape(other.params[0]) != shape(stage.params[0])) return false;
+    stage.params = other.params;
+    return true;
+  }
+  return false;
+}
+
+bool drop_residual(const BoundGraph& network, int index, double, Patch& patch) {
+  Stage& stage = patched_stage(network, index, patch);
+  if (!std::holds_alternative<Add>(stage.operation)) return false;
+  stage.operation = Add{.factor = 0};
+  stage.inputs = {stage.inputs[1], stage.inputs[1]};
+  return true;
+}
+
+// Frequencies as bfloat16 holds them, said as divisors of the right ones.
+bool coarse_frequencies(const BoundGraph& network, int index, double, Patch& patch) {
+  Stage& stage = patched_stage(network, index, patch);
+  auto* rope = std::get_if<Rope>(&stage.operation);
+  if (rope == nullptr || !rope->frequencies.divisors.empty()) return false;
+  for (const double frequency : inverse_frequencies<double>(rope->frequencies, rope->dims, 1)) {
+    rope->frequencies.divisors.push_back(frequency /
+                                         round_to_bfloat16(static_cast<float>(frequency)));
+  }
+  return true;
+}
+
+}  // namespace
+
+std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index) {
+  const Stage& stage = stage_at(network, index);
+  std::vector<Hypothesis> list;
+  if (std::holds_alternative<Linear>(stage.operation)) {
+    linear_hypotheses(network, index, list);
+    Patch probe;
+    if (swap_projections(network, index, 0, probe)) {
+      list.push_back(structural("15", "gated.order", "the gate and up projections are exchanged",
+                                std::string("gate, up"), std::string("up, gate"),
+                                swap_projections));
+    }
+  }
+  if (std::holds_alternative<Norm>(stage.operation)) {
+    const bool qk = ends_with(stage.name, "q_norm") || ends_with(stage.name, "k_norm");
+    list.push_back(structural(qk                     ? "39"
+                              : stage.name == "norm" ? "29"
+                                                     : "26",
+                              "norm.present", "the norm is left out", true, false,
+                              leave_out<Norm>));
+  }
+  if (std::holds_alternative<Rope>(stage.operation)) {
+    const bool back = std::get<Rope>(stage.operation).direction == RopeDirection::kInverse;
+    list.push_back(
+        structural(back ? "61" : "35", "rope.present",
+                   back ? "the attention output is not rotated back at the query's position"
+                        : "the rotation is left out",
+                   true, false, leave_out<Rope>));
+    list.push_back(structural("37", "rope.frequency_precision",
+                              "the rotary frequencies are rounded to bfloat16",
+                              std::string("float32"), std::string("bfloat16"), coarse_frequencies));
+  }
+  if (std::holds_alternative<Clamp>(stage.operation)) {
+    list.push_back(
+        structural("50", "clamp.present", "the clamp is left out", true, false, leave_out<Clamp>));
+  }
+  if (std::holds_alternative<Gated>(stage.operation)) {
+    list.push_back(structural("15", "gated.order", "gate and up are exchanged",
+                              std::string("gate, up"), std::string("up, gate"), swap_gate_inputs));
+  }
+  if (std::holds_alternative<Experts>(stage.operation)) {
+    list.push_back(
+        structural("15", "experts.order", "the experts' gate and up weights are exchanged",
+                   std::string("gate, up"), std::string("up, gate"), swap_expert_weights));
+  }
+  if (std::holds_alternative<Logits>(stage.operation)) {
+    Patch probe;
+    if (other_head(network, index, 0, probe)) {
+      list.push_back(structural("19", "logits.weight",
+                                "the head is the embedding, the checkpoint has a head of its own",
+                                std::string("lm_head"), std::string("embed_tokens"), other_head));
+    }
+  }
+  if (std::holds_alternative<Add>(stage.operation)) {
+    list.push_back(structural("28", "add.residual", "the residual stream is not added", true, false,
+                              drop_residual));
+  }
+  return list;
+}
+
+}  // namespace plumb

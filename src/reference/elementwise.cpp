@@ -1,0 +1,155 @@
+// Norms, gates, sums: what happens to each token's vector on its own.
+#include <algorithm>
+#include <cmath>
+
+#include "core/check.h"
+#include "reference/kernels.h"
+
+namespace plumb::reference {
+
+double held_as(ScalePrecision precision, double value, const Numerics& numerics) {
+  switch (precision) {
+    case ScalePrecision::kActivation:
+      return numerics.activation(value);
+    case ScalePrecision::kBfloat16:
+      return round_to_bfloat16(static_cast<float>(value));
+    case ScalePrecision::kFloat32:
+      return numerics.single(value);
+  }
+  return value;
+}
+
+double softplus(double x) {
+  return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x)));
+}
+
+double activation_of(Activation activation, double slope, double x) {
+  constexpr double kSqrtHalf = 0.70710678118654752440;
+  constexpr double kSqrtTwoOverPi = 0.79788456080286535588;
+  switch (activation) {
+    case Activation::kSilu:
+    case Activation::kSteppedSilu:
+      return x / (1 + std::exp(-slope * x));
+    case Activation::kGeluTanh:
+      return 0.5 * x * (1 + std::tanh(kSqrtTwoOverPi * (x + 0.044715 * x * x * x)));
+    case Activation::kGeluErf:
+      return 0.5 * x * (1 + std::erf(x * kSqrtHalf));
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+    case Activation::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+  }
+  return x;
+}
+
+void normalise(const Norm& op, std::span<const double> x, std::span<const double> weight,
+               const Numerics& numerics, std::span<double> y) {
+  const auto n = static_cast<double>(x.size());
+  double mean = 0;
+  if (op.centre == NormCentre::kMean) {
+    for (const double value : x)
+      mean += value;
+    mean /= n;
+  }
+  double squares = 0;
+  for (const double value : x)
+    squares += (value - mean) * (value - mean);
+  const double inverse = op.eps_place == EpsPlace::kInsideRoot
+                             ? 1 / std::sqrt(squares / n + op.eps)
+                             : 1 / (std::sqrt(squares / n) + op.eps);
+  const double factor = op.rounding == Rounding::kFactor ? numerics.activation(inverse) : inverse;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    double value = numerics.single((x[i] - mean) * factor);
+    if (op.rounding == Rounding::kBeforeWeight) value = numerics.activation(value);
+    y[i] = numerics.activation(weight.empty() ? value : value * (weight[i] + op.weight_offset));
+  }
+}
+
+namespace {
+
+// activation(x) as the gate's module rounds it.
+double activated(const Gated& op, double x, const Numerics& numerics) {
+  if (op.activation != Activation::kSteppedSilu)
+    return numerics.activation(activation_of(op.activation, op.sigmoid_slope, x));
+  const double sloped = numerics.activation(op.sigmoid_slope * x);  // GptOssExperts._apply_gate
+  return numerics.activation(x *
+                             numerics.activation(activation_of(Activation::kSigmoid, 1, sloped)));
+}
+
+}  // namespace
+
+double gate(const Gated& op, double gate, double up, const Numerics& numerics) {
+  if (op.limit) {
+    gate = std::min(gate, *op.limit);
+    up = std::clamp(up, -*op.limit, *op.limit);
+  }
+  if (op.up_offset != 0) up = numerics.activation(up + op.up_offset);
+  return numerics.activation(activated(op, gate, numerics) * up);
+}
+
+Outputs run(const Norm& op, const StageOperands& operands, const StageContext& context) {
+  const Tensor& x = *operands.inputs[0];
+  const Numerics of_weight =
+      op.rounding == Rounding::kAfterFloat32Weight ? Numerics(Precision::kFp32) : context.numerics;
+  const auto weight = operands.weights.empty() ? std::vector<double>{}
+                                               : read_vector(*operands.weights[0], of_weight);
+  Tensor y(x.shape);
+  const auto span =
+      static_cast<std::size_t>(op.span == NormSpan::kToken ? x.width() : x.shape.back());
+  // A weight of another size than the span is a hypothesis (row 39): one head's repeats, a token's gives each head its part.
+  const auto width = static_cast<std::size_t>(x.width());
+  PLUMB_CHECK(span > 0 && (weight.empty() || width % weight.size() == 0));
+  std::vector<double> repeated;
+  if (!weight.empty()) {
+    for (std::size_t i = 0; i < width; ++i)
+      repeated.push_back(weight[i % weight.size()]);
+  }
+  for (std::size_t first = 0; first + span <= x.data.size(); first += span) {
+    normalise(op, std::span(x.data).subspan(first, span),
+              repeated.empty() ? std::span<const double>()
+                               : std::span<const double>(repeated).subspan(first % width, span),
+              context.numerics, std::span(y.data).subspan(first, span));
+  }
+  return {std::move(y)};
+}
+
+Outputs run(const Gated& op, const StageOperands& operands, const StageContext& context) {
+  const Tensor& g = *operands.inputs[0];
+  const Tensor& up = *operands.inputs[1];
+  Tensor y(up.shape);
+  const std::size_t shared = g.data.empty() ? 1 : up.data.size() / g.data.size();
+  for (std::size_t i = 0; i < y.data.size(); ++i)
+    y.data[i] = gate(op, g.data[i / shared], up.data[i], context.numerics);
+  return {std::move(y)};
+}
+
+Outputs run(const Activate& op, const StageOperands& operands, const StageContext& context) {
+  Tensor y = *operands.inputs[0];
+  for (double& value : y.data)
+    value = context.numerics.activation(activation_of(op.activation, 1, value));
+  return {std::move(y)};
+}
+
+Outputs run(const Add& op, const StageOperands& operands, const StageContext& context) {
+  const Tensor& x = *operands.inputs[0];
+  const Tensor& branch = *operands.inputs[1];
+  const Numerics& numerics = context.numerics;
+  Tensor y(x.shape);
+  for (std::size_t i = 0; i < y.data.size(); ++i) {
+    const double term =
+        op.factor == 1 ? branch.data[i] : numerics.activation(op.factor * branch.data[i]);
+    y.data[i] = numerics.activation(x.data[i] + term);
+  }
+  return {std::move(y)};
+}
+
+Outputs run(const Clamp& op, const StageOperands& operands, const StageContext& context) {
+  const Tensor& x = *operands.inputs[0];
+  const double limit = context.numerics.activation(op.limit);
+  Tensor y(x.shape);
+  for (std::size_t i = 0; i < y.data.size(); ++i)
+    y.data[i] = std::clamp(x.data[i], -limit, limit);
+  return {std::move(y)};
+}
+
+}  // namespace plumb::reference

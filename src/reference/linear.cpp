@@ -1,0 +1,167 @@
+// Projections: the embedding's rows, y = W x + b, and the head. transformers rounds a projection
+// once, after the bias.
+#include <cmath>
+
+#include "core/check.h"
+#include "reference/kernels.h"
+
+namespace plumb::reference {
+namespace {
+
+constexpr std::int64_t kMinSharedCost =
+    1 << 15;  // multiplications below which waking threads costs more than it saves
+
+void multiply_transposed(const Tensor& x, const Weight& weight, const std::vector<double>& bias,
+                         const StageContext& context, const std::function<double(double)>& round,
+                         Tensor& y) {
+  const Numerics& numerics = context.numerics;
+  std::vector<double> row(static_cast<std::size_t>(weight.row_length()));
+  std::vector<double> sums(y.data.size(), 0.0);
+  for (std::int64_t i = 0; i < weight.rows(); ++i) {  // row i multiplies input channel i
+    weight.read_row(i, row);
+    for (std::int64_t t = 0; t < x.tokens(); ++t) {
+      const double factor = x.row(t)[static_cast<std::size_t>(i)];
+      double* out = sums.data() + t * weight.row_length();
+      for (std::size_t o = 0; o < row.size(); ++o)
+        out[o] += numerics.parameter(row[o]) * factor;
+    }
+  }
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    y.data[i] = round(bias.empty() ? sums[i] : sums[i] + bias[i % row.size()]);
+  }
+}
+
+}  // namespace
+
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
+double
+dot(const double* a, const double* b, std::int64_t n) {
+  constexpr std::int64_t kLanes = 16;
+  double sums[kLanes] = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (std::int64_t lane = 0; lane < kLanes; ++lane)
+      sums[lane] += a[i + lane] * b[i + lane];
+  }
+  for (std::int64_t lane = 0; i + lane < n; ++lane)
+    sums[lane] += a[i + lane] * b[i + lane];
+  double total = 0;
+  for (const double sum : sums)
+    total += sum;
+  return total;
+}
+
+std::vector<double> read_vector(const Weight& weight, const Numerics& numerics) {
+  std::vector<double> values(static_cast<std::size_t>(weight.rows() * weight.row_length()));
+  for (std::int64_t row = 0; row < weight.rows(); ++row) {
+    weight.read_row(row,
+                    std::span(values).subspan(static_cast<std::size_t>(row * weight.row_length()),
+                                              static_cast<std::size_t>(weight.row_length())));
+  }
+  for (double& value : values)
+    value = numerics.parameter(value);
+  return values;
+}
+
+void for_rows(const StageContext& context, std::int64_t rows, std::int64_t cost_per_row,
+              const std::function<void(std::int64_t, std::int64_t)>& work) {
+  if (context.pool == nullptr || rows * cost_per_row < kMinSharedCost) {
+    if (rows > 0) work(0, rows);
+    return;
+  }
+  context.pool->for_rows(rows, work);
+}
+
+Tensor tensor_like(const Tensor& x, const Shape& token_shape) {
+  Shape shape{x.tokens()};
+  shape.insert(shape.end(), token_shape.begin(), token_shape.end());
+  return Tensor(std::move(shape));
+}
+
+void multiply(const Tensor& x, const Weight& weight, const Weight* bias_weight, WeightOrder order,
+              const StageContext& context, Tensor& y, WeightPrecision result) {
+  const Numerics& numerics = context.numerics;
+  const std::vector<double> bias =
+      bias_weight == nullptr ? std::vector<double>{} : read_vector(*bias_weight, numerics);
+  const auto round = [&](double value) {
+    return result == WeightPrecision::kFloat32 ? numerics.single(value)
+                                               : numerics.activation(value);
+  };
+  if (order == WeightOrder::kInOut) return multiply_transposed(x, weight, bias, context, round, y);
+  const std::int64_t in = weight.row_length();
+  const std::int64_t groups = x.width() / in;
+  PLUMB_CHECK(x.width() == groups * in && y.width() == weight.rows() &&
+              weight.rows() % groups == 0);
+  for_rows(context, weight.rows(), in * (x.tokens() + 1),
+           [&](std::int64_t begin, std::int64_t end) {
+             std::vector<double> row(static_cast<std::size_t>(in));
+             for (std::int64_t o = begin; o < end; ++o) {
+               weight.read_row(o, row);
+               if (numerics.precision() == Precision::kHfBf16) {
+                 for (double& value : row)
+                   value = numerics.parameter(value);
+               }
+               for (std::int64_t t = 0; t < x.tokens(); ++t) {
+                 const double* group = x.row(t).data() + o / (weight.rows() / groups) * in;
+                 const double sum = dot(row.data(), group, in);
+                 y.row(t)[static_cast<std::size_t>(o)] =
+                     round(bias.empty() ? sum : sum + bias[static_cast<std::size_t>(o)]);
+               }
+             }
+           });
+}
+
+Outputs run(const Embed& op, const StageOperands& operands, const StageContext& context) {
+  const Tensor& ids = *operands.inputs[0];
+  const Weight& table = *operands.weights[0];
+  const Numerics& numerics = context.numerics;
+  const double scale = held_as(op.scale_precision, op.scale, numerics);
+  Tensor y = tensor_like(ids, {table.row_length()});
+  for (std::int64_t t = 0; t < ids.tokens(); ++t) {
+    const auto row = y.row(t);
+    table.read_row(static_cast<std::int64_t>(ids.data[static_cast<std::size_t>(t)]), row);
+    for (double& value : row) {
+      value = numerics.activation(numerics.parameter(value));
+      if (scale != 1) value = numerics.activation(value * scale);
+    }
+  }
+  return {std::move(y)};
+}
+
+Outputs run(const Linear& op, const StageOperands& operands, const StageContext& context) {
+  const Tensor& x = *operands.inputs[0];
+  Tensor y = tensor_like(x, op.out);
+  multiply(x, *operands.weights[0], op.bias ? operands.weights[1] : nullptr, op.order, context, y,
+           op.result);
+  return {std::move(y)};
+}
+
+Outputs run(const GroupedLinear& op, const StageOperands& operands, const StageContext& context) {
+  const Tensor& x = *operands.inputs[0];
+  Tensor y = tensor_like(x, op.out);
+  multiply(x, *operands.weights[0], nullptr, WeightOrder::kOutIn, context, y,
+           WeightPrecision::kActivation);
+  return {std::move(y)};
+}
+
+Outputs run(const Logits& op, const StageOperands& operands, const StageContext& context) {
+  const Tensor& x = *operands.inputs[0];
+  const Numerics& numerics = context.numerics;
+  Tensor y = tensor_like(x, {operands.weights[0]->rows()});
+  multiply(x, *operands.weights[0], nullptr, WeightOrder::kOutIn, context, y,
+           WeightPrecision::kActivation);
+  for (double& value : y.data) {
+    if (op.scale != 1) value = numerics.activation(value * op.scale);
+    if (op.soft_cap) {  // Gemma2ForCausalLM: divide, tanh and multiply, each in the activation
+                        // dtype
+      value = numerics.activation(value / *op.soft_cap);
+      value = numerics.activation(std::tanh(value));
+      value = numerics.activation(value * *op.soft_cap);
+    }
+  }
+  return {std::move(y)};
+}
+
+}  // namespace plumb::reference

@@ -1,0 +1,49 @@
+// SentencePiece models (google/sentencepiece, src/sentencepiece_model.proto), and a tokenizer of what they say; GGUF's "llama"
+// and "t5" tokenizers are the same data in another container.
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+#include "text/tokenizer.h"
+
+namespace plumb {
+
+struct SentencePieceModel {
+  enum class Kind : unsigned char { kUnigram = 1, kBpe = 2 };
+  enum class Type : unsigned char {
+    kNormal = 1,
+    kUnknown = 2,
+    kControl = 3,
+    kUserDefined = 4,
+    kUnused = 5,
+    kByte = 6
+  };
+
+  struct Piece {
+    std::string text;
+    float score;
+    Type type;
+  };
+
+  Kind kind;
+  std::vector<Piece> pieces;  // by id
+  bool byte_fallback;
+  bool add_dummy_prefix;
+  bool remove_extra_whitespaces;
+  bool escape_whitespaces;  // a space is written U+2581
+  std::string charsmap;     // "" for none
+  std::optional<TokenId> bos;
+  std::optional<TokenId> eos;
+};
+
+// `bytes` is a .model file; `where` names it in errors.
+Result<SentencePieceModel> read_sentencepiece(std::string_view bytes, std::string_view where);
+
+Result<Tokenizer> make_sentencepiece_tokenizer(const SentencePieceModel& model,
+                                               const EdgeTokens& edges, std::string_view where);
+
+}  // namespace plumb

@@ -1,0 +1,46 @@
+// For tests/python/test_tokenizers_live.py: loads the tokenizer.json named by the argument; for each line of standard input,
+// a JSON string, writes one line of JSON with its ids in three ways and the texts that they decode to.
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "text/tokenizer.h"
+
+int main(int argc, char** argv) {
+  using plumb::StreamDecoder;
+  using plumb::Tokenizer;
+  if (argc != 2) return 1;
+  std::stringstream text;
+  text << std::ifstream(argv[1], std::ios::binary).rdbuf();
+  const plumb::Result<Tokenizer> loaded = Tokenizer::from_json(text.str(), argv[1]);
+  if (!loaded.ok()) {
+    std::cerr << loaded.error().message << '\n';
+    return 1;
+  }
+  const Tokenizer& tokenizer = loaded.value();
+  for (std::string line; std::getline(std::cin, line);) {
+    const std::string input = nlohmann::json::parse(line);
+    const auto encode = [&](bool add_special, bool parse_special) {
+      return tokenizer.encode(input, {.add_special = add_special, .parse_special = parse_special})
+          .value();
+    };
+    const std::vector<plumb::TokenId> ids = encode(false, true);
+    const std::vector<plumb::TokenId> with_special = encode(true, true);
+    StreamDecoder stream(tokenizer, false);
+    std::string streamed;
+    for (const plumb::TokenId id : ids)
+      streamed += stream.push(id).value();
+    streamed += stream.finish();
+    std::cout << nlohmann::json{{"ids", ids},
+                                {"ids_with_special", with_special},
+                                {"ids_as_text", encode(false, false)},
+                                {"decoded", tokenizer.decode(ids, false).value()},
+                                {"decoded_skip", tokenizer.decode(with_special, true).value()},
+                                {"streamed", streamed}}
+                     .dump()
+              << '\n';
+  }
+  return 0;
+}
