@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from criteria import FP32_TOLERANCE, row_distances
+from criteria import FP32_TOLERANCE, fp32_limit, row_distances
 from live_models import LiveModel
 from live_reference import Reference, build, stored_config
 
@@ -56,8 +56,9 @@ def check_prefill(plumb, parity, live):
     for ids in live.prompts:
         expected = live.reference.logits(ids)
         actual = plumb.logits(live.folder, ids, precision="fp32")
+        limit = fp32_limit(actual, plumb.logits(live.folder, ids, precision="fp64"))
         distance = row_distances(actual, expected).max()
-        assert distance <= FP32_TOLERANCE, f"{len(ids)} tokens: {distance:.1e}"
+        assert distance <= limit, f"{len(ids)} tokens: {distance:.1e}, limit {limit:.1e}"
         clear = _clear(expected)
         assert (actual.argmax(axis=-1) == expected.argmax(axis=-1))[clear].all(), f"{len(ids)} tokens"
         worst, clear_rows = max(worst, distance), clear_rows + int(clear.sum())

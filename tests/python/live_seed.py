@@ -1,5 +1,8 @@
-"""The seed of the live models: fresh for each run, or PLUMB_LIVE_SEED."""
+"""The seed of the live models: one and the same, so that a failure is a change of ours; PLUMB_LIVE_SEED=N takes another and
+PLUMB_LIVE_SEED=fresh draws one, as tools/release-checks does."""
 import os
 import secrets
 
-SEED = int(os.environ.get("PLUMB_LIVE_SEED") or secrets.randbelow(10**6))
+DEFAULT = 20261121
+_wanted = os.environ.get("PLUMB_LIVE_SEED") or DEFAULT
+SEED = secrets.randbelow(10**6) if _wanted == "fresh" else int(_wanted)

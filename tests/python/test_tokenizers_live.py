@@ -1,6 +1,6 @@
 """Plumb's tokenizers against the `tokenizers` package on random Unicode: every kind of every stage, 20,000 strings.
 
-PLUMB_SEED repeats a run, and the seed is printed when a test fails; PLUMB_STRINGS asks for more strings.
+The seed is printed (live_seed.py tells how to take another); PLUMB_STRINGS asks for more strings.
 """
 
 import base64
@@ -12,11 +12,11 @@ import re
 import subprocess
 
 import pytest
+from live_seed import SEED
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 ROOT = pathlib.Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data" / "tokenizers"
-SEED = int(os.environ.get("PLUMB_SEED", random.SystemRandom().randrange(2**32)))
 STRINGS = int(os.environ.get("PLUMB_STRINGS", 20_000))
 FOLDERS = sorted(path.parent.name for path in DATA.glob("*/tokenizer.json"))
 
@@ -163,7 +163,7 @@ def repeats_passed_space(text):
 def test_random_unicode(name, tmp_path):
     tool = pathlib.Path(os.environ.get("PLUMB_BINARY", ROOT / "build/release/plumb")).parent / "tests" / "tokenizer_lines_tool"
     rng = random.Random(f"{SEED} {name}")
-    print("PLUMB_SEED", SEED)
+    print("PLUMB_LIVE_SEED", SEED)
     path = tmp_path / "tokenizer.json"
     tokenizer = MADE[name](rng) if name in MADE else Tokenizer.from_file(str(DATA / name / "tokenizer.json"))
     tokenizer.save(str(path))
@@ -190,4 +190,4 @@ def test_random_unicode(name, tmp_path):
         for key, value in expected.items():
             if answer[key] != value:
                 differences.append((text, key, value, answer[key]))
-    assert not differences, f"PLUMB_SEED={SEED}: {len(differences)} of {len(texts)}, first: {differences[:3]!r}"
+    assert not differences, f"PLUMB_LIVE_SEED={SEED}: {len(differences)} of {len(texts)}, first: {differences[:3]!r}"
