@@ -2,10 +2,10 @@
 
 Usage: python bench/make_shapes.py FOLDER [--shapes qwen3-0.6b,...] [--types BF16,Q8_0,Q4_0,Q4_K_M,safetensors] [--layers N]
 
-FOLDER/SHAPE-TYPE.gguf, and for safetensors the folder FOLDER/SHAPE-safetensors as Hugging Face lays one out, in BF16. A file that is
-there already is left as it is. The same arguments give the same bytes. Weights are scaled so that every layer's output has about the
-size of its input and the next token's distribution is neither flat nor certain. Which tensor has which type follows llama.cpp's
-llama_tensor_get_type (llama-quant.cpp). Python packages: gguf, numpy.
+FOLDER/SHAPE-TYPE.gguf, and for safetensors the folder FOLDER/SHAPE-safetensors as Hugging Face lays one out, in BF16. A file
+that is there already is left as it is. The same arguments give the same bytes. Weights are scaled so that every layer's output
+has about the size of its input and the next token's distribution is neither flat nor certain. Which tensor has which type
+follows llama.cpp's llama_tensor_get_type (llama-quant.cpp). Python packages: gguf, numpy.
 """
 
 import argparse
@@ -24,14 +24,14 @@ Q = gguf.GGMLQuantizationType
 TYPES = {"BF16": (Q.BF16, gguf.LlamaFileType.MOSTLY_BF16), "F16": (Q.F16, gguf.LlamaFileType.MOSTLY_F16),
          "Q8_0": (Q.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0), "Q4_0": (Q.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0),
          "Q4_K_M": (Q.Q4_K, gguf.LlamaFileType.MOSTLY_Q4_K_M)}
-POOL = 1 << 22  # elements that a tensor's rows are cut from; a prime number of blocks near it, so that no two rows begin alike
+POOL = 1 << 22  # elements that tensors are cut from
 LOGIT_STD = 2.5
 BRANCH_GAIN = 0.7
 
 
-def prime_below(n):
+def prime_from(n):
     while any(n % d == 0 for d in range(2, math.isqrt(n) + 1)):
-        n -= 1
+        n += 1
     return n
 
 
@@ -42,7 +42,7 @@ def bf16_bits(x):
 
 
 def pack_k_scales(scales):
-    """[blocks, 8] of 6 bits, used as scales and as minima, in the 12 bytes of a Q4_K block (get_scale_min_k4 of ggml-quants.c)."""
+    """[blocks, 8] of 6 bits, both scales and minima, in the 12 bytes of a Q4_K block (ggml-quants.c, get_scale_min_k4)."""
     low, high = scales[:, :4], scales[:, 4:]
     first = low | ((high >> 4) << 6)
     return np.concatenate([first, first, (high & 15) | ((high & 15) << 4)], axis=1).astype(np.uint8)
@@ -52,14 +52,16 @@ def half(blocks, value):
     return np.full((blocks, 1), value, np.float16).view(np.uint8)
 
 
-def random_blocks(rng, kind, std):
-    """uint8 [blocks, bytes of a block]: values around 0 with the standard deviation `std`."""
+def random_blocks(rng, kind, std, needed, rows):
+    """uint8 [blocks, bytes of a block]: values around 0 with the standard deviation `std`. A prime number of blocks, more than
+    `rows`: tensors of `needed` elements at most, which go around them, have so many different rows."""
     elements, _ = gguf.GGML_QUANT_SIZES[kind]
-    blocks = prime_below(POOL // elements)
+    blocks = prime_from(max(min(POOL, needed) // elements, rows + 1))
     if kind == Q.Q4_K:  # d * scale * (q - 7.5): a minimum of the scale times 7.5 d
         d = std / (47.5 * math.sqrt((16**2 - 1) / 12))
         scales = pack_k_scales(rng.integers(32, 64, (blocks, 8), np.uint8))
-        return np.concatenate([half(blocks, d), half(blocks, 7.5 * d), scales, rng.integers(0, 256, (blocks, 128), np.uint8)], axis=1)
+        codes = rng.integers(0, 256, (blocks, 128), np.uint8)
+        return np.concatenate([half(blocks, d), half(blocks, 7.5 * d), scales, codes], axis=1)
     if kind == Q.Q6_K:
         d = std / (95.5 * math.sqrt((64**2 - 1) / 12))
         scales = rng.integers(64, 128, (blocks, 16), np.uint8)
@@ -75,6 +77,7 @@ class Weights:
 
     def __init__(self, shape, seed):
         self.shape = shape
+        self.largest = max(math.prod(parameter.shape) for parameter in parameters(shape))
         self.rng = np.random.default_rng(seed)
         self.pools = {}
 
@@ -94,7 +97,7 @@ class Weights:
             return
         key = (kind, self.std(parameter))
         if key not in self.pools:
-            self.pools[key] = random_blocks(self.rng, *key).reshape(-1)
+            self.pools[key] = random_blocks(self.rng, *key, self.largest, self.shape.vocab).reshape(-1)
         pool = self.pools[key]
         start = int(self.rng.integers(pool.size // size)) * size
         while left > 0:
@@ -145,7 +148,7 @@ def write_metadata(writer, name, shape, file_type):
     kinds = [gguf.TokenType.UNUSED if token.startswith("[PAD") else gguf.TokenType.NORMAL for token in tokens]
     kinds[-2:] = [gguf.TokenType.CONTROL] * 2
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("llama-bpe" if shape.architecture == "llama" else "qwen2" if shape.architecture == "qwen3" else "olmo")
+    writer.add_tokenizer_pre({"llama": "llama-bpe", "qwen3": "qwen2", "olmoe": "olmo"}[shape.architecture])
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     writer.add_token_merges(merges)
@@ -193,12 +196,13 @@ def write_tokenizer(folder, shape):
     special = [{"id": shape.vocab - 2 + n, "content": tokens[n - 2], "single_word": False, "lstrip": False, "rstrip": False,
                 "normalized": False, "special": True} for n in range(2)]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+             "fuse_unk": False, "byte_fallback": False, "vocab": {token: i for i, token in enumerate(tokens)}, "merges": merges}
     tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
-                 "pre_tokenizer": byte_level, "post_processor": None, "decoder": byte_level,
-                 "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-                           "fuse_unk": False, "byte_fallback": False, "vocab": {token: i for i, token in enumerate(tokens)}, "merges": merges}}
+                 "pre_tokenizer": byte_level, "post_processor": None, "decoder": byte_level, "model": model}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|end|>"}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 def write_safetensors(folder, shape, seed):
@@ -211,7 +215,8 @@ def write_safetensors(folder, shape, seed):
         dims = parameter.shape[1:] if split > 1 else parameter.shape
         for e in range(split):
             size = 2 * math.prod(dims)
-            header[parameter.hf.replace("{e}", str(e))] = {"dtype": "BF16", "shape": dims, "data_offsets": [offset, offset + size]}
+            entry = {"dtype": "BF16", "shape": dims, "data_offsets": [offset, offset + size]}
+            header[parameter.hf.replace("{e}", str(e))] = entry
             offset += size
     text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
     weights = Weights(shape, seed)
@@ -249,7 +254,7 @@ def main():
     for name in arguments.shapes.split(","):
         for kind in arguments.types.split(","):
             if name not in SHAPES or kind not in (*TYPES, "safetensors"):
-                sys.exit(f"{name}, {kind}: there are the shapes {', '.join(SHAPES)} and the types {', '.join(TYPES)}, safetensors")
+                sys.exit(f"{name}, {kind}: there are the shapes {', '.join(SHAPES)}, the types {', '.join(TYPES)}, safetensors")
             print(make(arguments.folder, name, kind, arguments.layers, arguments.seed), flush=True)
 
 

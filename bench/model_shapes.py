@@ -73,7 +73,8 @@ def parameters(shape: Shape) -> list:
         add("ffn_norm", "post_attention_layernorm", (shape.hidden,), "norm")
         if shape.experts:
             add("ffn_gate_inp", "mlp.gate", (shape.experts, shape.hidden), "router")
-            for part, dims in (("gate", (shape.ffn, shape.hidden)), ("up", (shape.ffn, shape.hidden)), ("down", (shape.hidden, shape.ffn))):
+            wide, narrow = (shape.ffn, shape.hidden), (shape.hidden, shape.ffn)
+            for part, dims in (("gate", wide), ("up", wide), ("down", narrow)):
                 add(f"ffn_{part}_exps", f"mlp.experts.{{e}}.{part}_proj", (shape.experts, *dims))
         else:
             add("ffn_gate", "mlp.gate_proj", (shape.ffn, shape.hidden))
@@ -100,8 +101,9 @@ def rope_divisors(shape: Shape) -> list:
 
 def hf_config(shape: Shape) -> dict:
     """config.json of the reference's class of this architecture."""
+    classes = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "olmoe": "OlmoeForCausalLM"}
     config = {
-        "architectures": [{"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM", "olmoe": "OlmoeForCausalLM"}[shape.architecture]],
+        "architectures": [classes[shape.architecture]],
         "model_type": shape.architecture, "torch_dtype": "bfloat16", "hidden_act": "silu",
         "num_hidden_layers": shape.layers, "hidden_size": shape.hidden, "intermediate_size": shape.ffn,
         "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads,

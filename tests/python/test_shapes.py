@@ -15,7 +15,8 @@ IDS = list(range(3, 40))
 
 
 def make(folder, *arguments):
-    subprocess.run([sys.executable, REPOSITORY / "bench" / "make_shapes.py", folder, *arguments], check=True, stdout=subprocess.DEVNULL)
+    script = REPOSITORY / "bench" / "make_shapes.py"
+    subprocess.run([sys.executable, script, folder, *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,16 @@ def test_weights_have_the_scale_that_they_were_given(shapes, kind):
             scale = math.sqrt(values.shape[-1])
             # 256 columns: the mean and the deviation of some 65536 drawn numbers.
             assert abs(values.std() * scale - 1) < 0.05 and abs(values.mean() * scale) < 0.05, tensor.name
+
+
+def test_no_two_tokens_share_a_row(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "bench")
+    import make_shapes
+
+    shape = make_shapes.SHAPES["qwen3-0.6b"]
+    table = b"".join(map(bytes, make_shapes.Weights(shape, 1).pieces(make_shapes.parameters(shape)[0], make_shapes.Q.Q6_K)))
+    starts = np.frombuffer(table, np.uint8).reshape(shape.vocab, -1)[:, :64].copy()
+    assert len(np.unique(starts.view("V64"))) == shape.vocab
 
 
 def test_the_same_arguments_give_the_same_bytes(shapes, tmp_path):
