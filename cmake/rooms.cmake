@@ -57,3 +57,27 @@ function(plumb_models name)
     target_include_directories(plumb_${name} PRIVATE ${CMAKE_BINARY_DIR}/generated)
   endif()
 endfunction()
+
+# plumb_cpu_flags(FOLDER): the files of FOLDER that are named after an instruction set are compiled for it; which of them
+# runs is decided at run time. On other processors than x86-64 they are left out.
+function(plumb_cpu_flags folder)
+  set(avx2 -mavx2 -mfma -mf16c)
+  set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+  set(avx512vnni ${avx512} -mavx512vnni)
+  set(avx512bf16 ${avx512vnni} -mavx512bf16)
+  foreach(isa avx2 avx512 avx512vnni avx512bf16)
+    set(file ${CMAKE_SOURCE_DIR}/${folder}/${isa}.cpp)
+    if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+      set_source_files_properties(${file} PROPERTIES HEADER_FILE_ONLY ON)
+    else()
+      # GCC 12 sees its own headers' undefined vectors as mistakes (GCC bug 105593).
+      set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS
+        "${${isa}};$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>")
+    endif()
+  endforeach()
+  # The kernels are written for the optimiser: without it they are hundreds of times slower.
+  if(NOT PLUMB_SANITIZE)
+    file(GLOB kernels ${CMAKE_SOURCE_DIR}/${folder}/*.cpp)
+    set_property(SOURCE ${kernels} APPEND PROPERTY COMPILE_OPTIONS -O3)
+  endif()
+endfunction()

@@ -50,7 +50,7 @@ std::vector<std::int32_t> ids_of(const TensorSource& source, const std::string& 
 }
 
 std::vector<std::int32_t> greedy(const Model& model, std::vector<std::int32_t> ids, int steps) {
-  const auto executor = make_executor(model, {.precision = Precision::kFp32, .threads = 2});
+  const auto executor = make_executor(model, {.precision = Precision::kFp32, .threads = 2}).value();
   const auto sequence = executor->start();
   std::vector<std::int32_t> chosen;
   for (int step = 0; step < steps; ++step) {
@@ -124,8 +124,8 @@ void expect_same_logits(const fs::path& checkpoint) {
   ASSERT_TRUE(model.ok()) << model.error().message;
   EXPECT_TRUE(model.value().warnings.empty()) << model.value().warnings.front();
   EXPECT_EQ(model.value().config->model_type(), expected.value().config->model_type());
-  const auto one = make_executor(expected.value(), {.precision = Precision::kFp32, .threads = 1});
-  const auto other = make_executor(model.value(), {.precision = Precision::kFp32, .threads = 1});
+  const auto one = make_executor(expected.value(), {.precision = Precision::kFp32, .threads = 1}).value();
+  const auto other = make_executor(model.value(), {.precision = Precision::kFp32, .threads = 1}).value();
   const auto one_sequence = one->start();
   const auto other_sequence = other->start();
   constexpr double kLargest = 2e-6;

@@ -46,7 +46,7 @@ double distance_from_golden(const fs::path& folder) {
   EXPECT_TRUE(golden.ok()) << (golden.ok() ? "" : golden.error().message);
   if (!model.ok() || !golden.ok()) return INFINITY;
   EXPECT_TRUE(model.value().warnings.empty()) << model.value().warnings.front();
-  const auto executor = make_executor(model.value(), {.precision = Precision::kFp32, .threads = 1});
+  const auto executor = make_executor(model.value(), {.precision = Precision::kFp32, .threads = 1}).value();
   double worst = 0;
   for (const std::string prompt : {"capital", "chat", "unicode"}) {
     const std::vector<double> stored_ids = values_of(*golden.value(), prompt + "/ids");

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/mapped_file.h"
+#include "cpu/executor.h"
 #include "io/gguf/names.h"
 #include "models/support/registry.h"
 #include "reference/executor.h"
@@ -145,8 +146,21 @@ Result<Precision> precision_from_name(std::string_view name) {
       "precision \"" + std::string(name) + "\" is not known; known are fp64, fp32 and hf-bf16"};
 }
 
-std::unique_ptr<Executor> make_executor(const Model& model, const ExecutorOptions& options) {
-  return make_reference_executor(model.network, options.precision, options.threads);
+Result<ExecutorKind> executor_from_name(std::string_view name) {
+  if (name == "reference") return ExecutorKind::kReference;
+  if (name == "cpu") return ExecutorKind::kCpu;
+  return Error{ErrorCode::kInvalidArgument,
+               "executor \"" + std::string(name) + "\" is not known; known are cpu and reference"};
+}
+
+Result<std::unique_ptr<Executor>> make_executor(const Model& model,
+                                                const ExecutorOptions& options) {
+  if (options.kind == ExecutorKind::kReference)
+    return make_reference_executor(model.network, options.precision, options.threads);
+  PLUMB_TRY(const cpu::Isa isa, cpu::isa_from_name(options.isa));
+  PLUMB_TRY(const cpu::Activations activations, cpu::activations_from_name(options.activations));
+  return cpu::make_cpu_executor(
+      model.network, {.isa = isa, .activations = activations, .threads = options.threads});
 }
 
 }  // namespace plumb

@@ -42,11 +42,23 @@ Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::filesystem::p
 // "fp64", "fp32", "hf-bf16"; an error lists them.
 Result<Precision> precision_from_name(std::string_view name);
 
-struct ExecutorOptions {
-  Precision precision;
-  int threads;  // 0: one per processor
+enum class ExecutorKind : std::uint8_t {
+  kReference,  // in the precision asked for
+  kCpu,        // in float32, fast
 };
 
-std::unique_ptr<Executor> make_executor(const Model& model, const ExecutorOptions& options);
+// "reference", "cpu"; an error lists them.
+Result<ExecutorKind> executor_from_name(std::string_view name);
+
+struct ExecutorOptions {
+  Precision precision;  // of the reference executor
+  int threads;          // 0: one per processor
+  ExecutorKind kind = ExecutorKind::kReference;
+  std::string isa = "auto";           // of the cpu executor; cpu/isa.h lists them
+  std::string activations = "exact";  // of the cpu executor: "exact" or "short" (docs/numerics.md)
+};
+
+// An error names an instruction set that this machine does not have, or activations that do not exist.
+Result<std::unique_ptr<Executor>> make_executor(const Model& model, const ExecutorOptions& options);
 
 }  // namespace plumb

@@ -36,4 +36,14 @@ Result<BoundGraph> bind(Graph graph, WeightMap& map) {
   return bound;
 }
 
+Result<std::vector<Tensor>> Executor::forward_batch(std::span<const BatchItem> items,
+                                                    const ForwardOptions& options) const {
+  std::vector<Tensor> all;
+  for (const BatchItem& item : items) {
+    PLUMB_TRY(Tensor logits, forward(*item.sequence, item.ids, options));
+    all.push_back(std::move(logits));
+  }
+  return all;
+}
+
 }  // namespace plumb

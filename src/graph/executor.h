@@ -52,6 +52,12 @@ struct ForwardOptions {
   std::function<bool(std::int64_t done)> progress;  // called after each chunk; false cancels
 };
 
+// What one sequence of a batch is fed.
+struct BatchItem {
+  Sequence* sequence;  // of this executor; each sequence once in a batch
+  std::span<const std::int32_t> ids;
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -61,6 +67,13 @@ class Executor {
   // be used again.
   virtual Result<Tensor> forward(Sequence& sequence, std::span<const std::int32_t> ids,
                                  const ForwardOptions& options) const = 0;
+  // The same for several sequences at once, each with the logits that forward() alone would give it; in
+  // the order of `items`. options.chunk counts the tokens of each sequence, options.progress those of all.
+  // Without an implementation of its own: one after the other.
+  virtual Result<std::vector<Tensor>> forward_batch(std::span<const BatchItem> items,
+                                                    const ForwardOptions& options) const;
+  // How the parameter of this index is stored while it runs, for people; "" where that is as in the file.
+  virtual std::string path_of(std::size_t /*param*/) const { return {}; }
   virtual std::string describe() const = 0;  // the path that runs: "reference, fp32, 2 threads"
 };
 

@@ -3,8 +3,10 @@
 // class of its own; callers see rows of numbers. Immutable and safe to share between threads. The
 // bytes stay mapped as long as the weight lives.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -23,6 +25,13 @@ class Weight {
   // rows()). `out` has row_length() elements. Values are exact: what the stored bits mean in
   // float32 arithmetic, or in float64 and int64 where the file stores those.
   virtual void read_row(std::int64_t row, std::span<double> out) const = 0;
+
+  // The dtype of the rows' stored bytes where each row is one run of elements or blocks that alone
+  // say what read_row decodes; nothing for other forms (scales beside the codes, columns, changed
+  // values), which are read by read_row only.
+  virtual std::optional<DType> stored_dtype() const { return std::nullopt; }
+  // Those bytes; not aligned. Only where stored_dtype() is something.
+  virtual std::span<const std::byte> stored_row(std::int64_t /*row*/) const { return {}; }
 
   virtual std::string format()
       const = 0;  // for people: "BF16", "FP8 E4M3, 128x128 blocks, F32 scales"

@@ -24,6 +24,11 @@ class StoredWeight final : public Weight {
     decode(dtype_, bytes_.subspan(static_cast<std::uint64_t>(row) * row_bytes_, row_bytes_), out);
   }
 
+  std::optional<DType> stored_dtype() const override { return dtype_; }
+  std::span<const std::byte> stored_row(std::int64_t row) const override {
+    return bytes_.subspan(static_cast<std::uint64_t>(row) * row_bytes_, row_bytes_);
+  }
+
   // Element `column` of rows [0, rows()): a column of the matrix. Plain element types only.
   void read_column(std::int64_t column, std::span<double> out) const {
     const auto width = static_cast<std::uint64_t>(info(dtype_).block_bytes);
@@ -75,10 +80,15 @@ class StridedView final : public Weight {
 
   const Shape& shape() const override { return shape_; }
 
+  std::optional<DType> stored_dtype() const override {
+    return shape_.size() > 1 ? base_->stored_dtype() : std::nullopt;
+  }
+  std::span<const std::byte> stored_row(std::int64_t row) const override {
+    return base_->stored_row(stored(row));
+  }
+
   void read_row(std::int64_t row, std::span<double> out) const override {
-    if (shape_.size() > 1) {
-      return base_->read_row((first_ + row / group_ * step_) * group_ + row % group_, out);
-    }
+    if (shape_.size() > 1) return base_->read_row(stored(row), out);
     std::vector<double> all(static_cast<std::size_t>(base_->row_length()));
     base_->read_row(0, all);
     for (std::size_t i = 0; i < out.size(); ++i) {
@@ -92,6 +102,10 @@ class StridedView final : public Weight {
   }
 
  private:
+  std::int64_t stored(std::int64_t row) const {
+    return (first_ + row / group_ * step_) * group_ + row % group_;
+  }
+
   WeightPtr base_;
   Shape shape_;
   std::int64_t first_;
@@ -110,6 +124,10 @@ class SliceView final : public Weight {
   const Shape& shape() const override { return shape_; }
   void read_row(std::int64_t row, std::span<double> out) const override {
     base_->read_row(first_row_ + row, out);
+  }
+  std::optional<DType> stored_dtype() const override { return base_->stored_dtype(); }
+  std::span<const std::byte> stored_row(std::int64_t row) const override {
+    return base_->stored_row(first_row_ + row);
   }
   std::string format() const override { return base_->format(); }
   std::uint64_t stored_bytes() const override {
@@ -169,6 +187,13 @@ class RotaryPairsView final : public Weight {
     for (std::size_t i = 0; i < out.size(); ++i) {
       out[i] = all[static_cast<std::size_t>(stored(static_cast<std::int64_t>(i)))];
     }
+  }
+
+  std::optional<DType> stored_dtype() const override {
+    return shape().size() > 1 ? base_->stored_dtype() : std::nullopt;
+  }
+  std::span<const std::byte> stored_row(std::int64_t row) const override {
+    return base_->stored_row(stored(row));
   }
 
   std::string format() const override { return base_->format(); }

@@ -46,8 +46,9 @@ Result<Session> open_session(const fs::path& path, const EngineOptions& options)
   session.model = std::make_unique<const Model>(std::move(model));
   for (const std::string& warning : session.model->warnings)
     print_note(warning);
-  session.executor = make_executor(
-      *session.model, {.precision = precision, .threads = static_cast<int>(options.threads)});
+  PLUMB_TRY(session.executor,
+            make_executor(*session.model,
+                          {.precision = precision, .threads = static_cast<int>(options.threads)}));
   return session;
 }
 

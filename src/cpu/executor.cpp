@@ -1,0 +1,350 @@
+// Running a plan: for each pass over the next tokens of every sequence, each stage in order.
+#include "cpu/executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <mutex>
+#include <set>
+
+#include "cpu/ops/ops.h"
+#include "cpu/plan.h"
+
+namespace plumb::cpu {
+namespace {
+
+// Tokens of a sequence that are computed together where the caller does not say: enough that unpacking a weight costs
+// little beside its products.
+constexpr std::int64_t kUsualChunk = 512;
+// Positions and ids are held as floats.
+constexpr std::int64_t kMostPositions = 1 << 24;
+
+const Kernels& kernels_for(Isa isa) {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::kPortable:
+      return kPortableKernels;
+    case Isa::kAvx2:
+      return kAvx2Kernels;
+    case Isa::kAvx512:
+      return kAvx512Kernels;
+    case Isa::kAvx512Vnni:
+      return kAvx512VnniKernels;
+    case Isa::kAvx512Bf16:
+      return kAvx512Bf16Kernels;
+  }
+#endif
+  static_cast<void>(isa);
+  return kPortableKernels;
+}
+
+class CpuSequence final : public Sequence {
+ public:
+  explicit CpuSequence(const Graph& graph) {
+    for (const State& state : graph.states)
+      states.push_back(empty_state(state));
+  }
+  std::int64_t length() const override { return fed; }
+
+  std::int64_t fed = 0;
+  std::vector<StateValue> states;
+};
+
+// One sequence's part of a forward pass.
+struct Feed {
+  CpuSequence* sequence;
+  std::span<const std::int32_t> ids;  // what is left
+  std::int64_t known_length;
+  std::int64_t begun;  // tokens of the sequence before
+};
+
+class CpuExecutor final : public Executor {
+ public:
+  CpuExecutor(const BoundGraph& network, const CpuOptions& options)
+      : network_(network),
+        options_(options),
+        kernels_(kernels_for(options.isa)),
+        pool_(options.threads),
+        plan_(make_plan(network)),
+        vocab_(network.graph.output(network.graph.logits).shape[0]) {}
+
+  std::unique_ptr<Sequence> start() const override {
+    return std::make_unique<CpuSequence>(network_.graph);
+  }
+
+  Result<Tensor> forward(Sequence& sequence, std::span<const std::int32_t> ids,
+                         const ForwardOptions& options) const override {
+    const BatchItem item = {.sequence = &sequence, .ids = ids};
+    PLUMB_TRY(std::vector<Tensor> logits, forward_batch(std::span(&item, 1), options));
+    return std::move(logits[0]);
+  }
+
+  Result<std::vector<Tensor>> forward_batch(std::span<const BatchItem> items,
+                                            const ForwardOptions& options) const override;
+
+  std::string path_of(std::size_t param) const override {
+    const auto& matrix = plan_.matrices[param];
+    if (matrix == nullptr) return {};
+    return matrix->path() + ", " + activations_of(*matrix);
+  }
+
+  std::string describe() const override {
+    const std::string activations =
+        options_.activations == Activations::kExact ? "exact activations" : "short activations";
+    return "cpu executor, " + std::string(to_string(options_.isa)) + ", " + activations + ", " +
+           std::to_string(pool_.threads()) + (pool_.threads() == 1 ? " thread" : " threads");
+  }
+
+ private:
+  std::string activations_of(const Matrix& matrix) const {
+    if (options_.activations == Activations::kExact) return "float32 activations";
+    if (matrix.quantised()) return "int8 activations";
+    if (matrix.form() == PanelForm::kBF16 && kernels_.multiply_bf16 != nullptr)
+      return "bfloat16 activations";
+    return "float32 activations";
+  }
+
+  Status check(std::span<const BatchItem> items) const;
+  Array run_pass(std::span<Feed> feeds, std::int64_t chunk, std::vector<Segment>& segments,
+                 const ForwardOptions& options) const;
+  void compute(std::size_t index, const Context& context, std::vector<Outputs>& values) const;
+
+  const BoundGraph& network_;
+  CpuOptions options_;
+  const Kernels& kernels_;
+  mutable ThreadPool pool_;
+  mutable BufferPool buffers_;
+  mutable std::mutex one_at_a_time_;
+  Plan plan_;
+  std::int64_t vocab_;
+};
+
+bool any_wanted(const StageObserver* observer, const Stage& stage) {
+  return observer != nullptr &&
+         std::any_of(stage.outputs.begin(), stage.outputs.end(),
+                     [&](const Output& output) { return observer->wants(output.name); });
+}
+
+// What observers see: rows of all sequences of the batch, or a list's rows.
+Tensor tensor_of(const Array& x) {
+  Shape shape = x.shape;
+  for (const Array::List& list : x.lists)
+    shape[0] += list.rows;
+  Tensor tensor(shape);
+  if (x.lists.empty()) {
+    std::copy_n(x.data(), x.size(), tensor.data.begin());
+    return tensor;
+  }
+  auto to = tensor.data.begin();
+  for (const Array::List& list : x.lists)
+    to = std::copy_n(list.data, list.rows * x.width(), to);
+  return tensor;
+}
+
+void show(StageObserver& observer, const Stage& stage, const Outputs& values) {
+  for (std::size_t o = 0; o < stage.outputs.size(); ++o) {
+    if (!values[o].shape.empty() && observer.wants(stage.outputs[o].name))
+      observer.observe(stage.outputs[o].name, tensor_of(values[o]));
+  }
+}
+
+// The last row of each segment.
+Array last_rows(const Array& x, const Context& context) {
+  Shape shape = x.shape;
+  shape[0] = static_cast<std::int64_t>(context.segments.size());
+  Array rows(std::move(shape), *context.buffers);
+  for (std::size_t s = 0; s < context.segments.size(); ++s) {
+    const Segment& segment = context.segments[s];
+    std::copy_n(x.row(segment.first + segment.rows - 1), x.width(),
+                rows.row(static_cast<std::int64_t>(s)));
+  }
+  return rows;
+}
+
+void CpuExecutor::compute(std::size_t index, const Context& context,
+                          std::vector<Outputs>& values) const {
+  const auto operands_of = [&](std::size_t i) {
+    const Stage& stage = network_.graph.stages[i];
+    Operands operands = {.stage = &stage, .inputs = {}, .weights = &plan_.weights[i]};
+    for (const Value input : stage.inputs) {
+      operands.inputs.push_back(
+          &values[static_cast<std::size_t>(input.stage)][static_cast<std::size_t>(input.output)]);
+    }
+    return operands;
+  };
+  const Stage& stage = network_.graph.stages[index];
+  if (std::holds_alternative<Linear>(stage.operation)) {
+    std::vector<Operands> all;
+    for (const std::size_t i : plan_.together[index])
+      all.push_back(operands_of(i));
+    if (all.empty()) return;  // computed with an earlier one
+    std::vector<Array> outputs = run_linears(all, context);
+    for (std::size_t i = 0; i < all.size(); ++i)
+      values[plan_.together[index][i]].push_back(std::move(outputs[i]));
+    return;
+  }
+  const Operands operands = operands_of(index);
+  values[index] = std::visit(
+      [&](const auto& op) -> Outputs {
+        using Op = std::remove_cvref_t<decltype(op)>;
+        if constexpr (std::is_same_v<Op, Tokens> || std::is_same_v<Op, Positions>) {
+          return {};
+        } else {
+          return run(op, operands, context);
+        }
+      },
+      stage.operation);
+}
+
+Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
+                            std::vector<Segment>& segments, const ForwardOptions& options) const {
+  const auto& stages = network_.graph.stages;
+  std::vector<float> ids;
+  std::vector<float> at;
+  for (Feed& feed : feeds) {
+    const auto rows = std::min<std::int64_t>(chunk, std::ssize(feed.ids));
+    if (rows == 0) continue;
+    segments.push_back({.states = &feed.sequence->states,
+                        .first = std::ssize(ids),
+                        .rows = rows,
+                        .position = feed.sequence->fed,
+                        .known_length = feed.known_length});
+    for (std::int64_t i = 0; i < rows; ++i) {
+      ids.push_back(static_cast<float>(feed.ids[static_cast<std::size_t>(i)]));
+      at.push_back(static_cast<float>(feed.sequence->fed + i));
+    }
+  }
+  const auto n = std::ssize(ids);
+  std::map<std::pair<const Rope*, const Array*>, RotaryTable> tables;
+  const Context context = {.kernels = &kernels_,
+                           .pool = &pool_,
+                           .buffers = &buffers_,
+                           .segments = segments,
+                           .exact = options_.activations == Activations::kExact,
+                           .tables = &tables,
+                           .same_rope = &plan_.same_rope};
+  std::vector<Outputs> values(stages.size());
+  const auto source = [&](const std::vector<float>& from) {
+    Outputs outputs;
+    outputs.emplace_back(Shape{n}, buffers_);
+    std::copy(from.begin(), from.end(), outputs[0].data());
+    return outputs;
+  };
+  const auto logits = static_cast<std::size_t>(network_.graph.logits.stage);
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const Stage& stage = stages[i];
+    const bool wanted = any_wanted(options.observer, stage);
+    if (std::holds_alternative<Tokens>(stage.operation)) {
+      values[i] = source(ids);
+      continue;
+    }
+    if (std::holds_alternative<Positions>(stage.operation)) {
+      values[i] = source(at);
+      continue;
+    }
+    if (i == logits && options.rows == LogitRows::kLast && !wanted) {
+      Array& x = values[static_cast<std::size_t>(stage.inputs[0].stage)]
+                       [static_cast<std::size_t>(stage.inputs[0].output)];
+      x = last_rows(x, context);
+    }
+    compute(i, context, values);
+    if (wanted) show(*options.observer, stage, values[i]);
+    for (const Value input : stage.inputs) {
+      if (plan_.last_use[static_cast<std::size_t>(input.stage)] == i)
+        values[static_cast<std::size_t>(input.stage)].clear();
+    }
+  }
+  return std::move(values[logits][static_cast<std::size_t>(network_.graph.logits.output)]);
+}
+
+Status CpuExecutor::check(std::span<const BatchItem> items) const {
+  if (plan_.refusal) return Error{ErrorCode::kUnsupported, *plan_.refusal};
+  std::set<const Sequence*> seen;
+  for (const BatchItem& item : items) {
+    if (item.ids.empty())
+      return Error{ErrorCode::kInvalidArgument, "no tokens to feed: the prompt is empty"};
+    if (!seen.insert(item.sequence).second)
+      return Error{ErrorCode::kInvalidArgument, "a sequence is twice in one batch"};
+    for (const std::int32_t id : item.ids) {
+      if (id >= 0 && id < std::min(vocab_, kMostPositions)) continue;
+      return Error{ErrorCode::kInvalidArgument, "token id " + std::to_string(id) +
+                                                    " is outside the vocabulary of " +
+                                                    std::to_string(vocab_) + " entries"};
+    }
+    if (item.sequence->length() + std::ssize(item.ids) > kMostPositions) {
+      return Error{ErrorCode::kInvalidArgument,
+                   "the sequence would have " +
+                       std::to_string(item.sequence->length() + std::ssize(item.ids)) +
+                       " tokens, more than the " + std::to_string(kMostPositions) + " possible"};
+    }
+  }
+  return {};
+}
+
+Result<std::vector<Tensor>> CpuExecutor::forward_batch(std::span<const BatchItem> items,
+                                                       const ForwardOptions& options) const {
+  PLUMB_TRY_STATUS(check(items));
+  const std::lock_guard lock(one_at_a_time_);
+  const bool all = options.rows == LogitRows::kAll;
+  const std::int64_t chunk = options.chunk > 0 ? options.chunk : kUsualChunk;
+  std::vector<Feed> feeds;
+  std::vector<Tensor> results;
+  std::int64_t left = 0;
+  for (const BatchItem& item : items) {
+    auto& own = dynamic_cast<CpuSequence&>(*item.sequence);
+    feeds.push_back({&own, item.ids, own.fed + std::ssize(item.ids), own.fed});
+    results.emplace_back(Shape{all ? std::ssize(item.ids) : 1, vocab_});
+    left += std::ssize(item.ids);
+  }
+  std::int64_t done = 0;
+  while (done < left) {
+    std::vector<Segment> segments;
+    const Array logits = run_pass(feeds, chunk, segments, options);
+    const bool per_token = logits.rows() != std::ssize(segments) || all;
+    std::size_t s = 0;
+    for (std::size_t i = 0; i < feeds.size(); ++i) {
+      Feed& feed = feeds[i];
+      if (feed.ids.empty()) continue;
+      const Segment& segment = segments[s++];
+      const std::int64_t before = feed.sequence->fed - feed.begun;
+      feed.sequence->fed += segment.rows;
+      feed.ids = feed.ids.subspan(static_cast<std::size_t>(segment.rows));
+      done += segment.rows;
+      if (all) {
+        std::copy_n(logits.row(segment.first), segment.rows * vocab_,
+                    results[i].data.begin() + before * vocab_);
+      } else if (feed.ids.empty()) {
+        const std::int64_t row =
+            per_token ? segment.first + segment.rows - 1 : static_cast<std::int64_t>(s) - 1;
+        std::copy_n(logits.row(row), vocab_, results[i].data.begin());
+      }
+    }
+    if (options.progress && !options.progress(done))
+      return Error{ErrorCode::kCancelled, "cancelled after " + std::to_string(done) + " tokens"};
+  }
+  for (std::size_t i = 0; i < results.size(); ++i) {
+    const auto& data = results[i].data;
+    const auto bad = std::find_if(data.begin(), data.end(), [](double x) { return !std::isfinite(x); });
+    if (bad == data.end()) continue;
+    const std::int64_t at = bad - data.begin();
+    const std::int64_t position = feeds[i].sequence->fed - results[i].tokens() + at / vocab_;
+    return Error{ErrorCode::kInternal, "the logits at position " + std::to_string(position) +
+                                           " are not finite (id " + std::to_string(at % vocab_) +
+                                           ")"};
+  }
+  return results;
+}
+
+}  // namespace
+
+Result<Activations> activations_from_name(std::string_view name) {
+  if (name == "exact") return Activations::kExact;
+  if (name == "short") return Activations::kShort;
+  return Error{ErrorCode::kInvalidArgument, "activations \"" + std::string(name) +
+                                                "\" are not known; known are exact and short"};
+}
+
+std::unique_ptr<Executor> make_cpu_executor(const BoundGraph& network, const CpuOptions& options) {
+  return std::make_unique<CpuExecutor>(network, options);
+}
+
+}  // namespace plumb::cpu

@@ -1,0 +1,33 @@
+// The fast executor: the graph in float32 with weights in their stored form, the same to the bit for every chunk, batch and
+// thread count on one instruction set.
+//   PLUMB_TRY(const Isa isa, isa_from_name("auto"));
+//   const auto executor = make_cpu_executor(bound, {.isa = isa, .activations = Activations::kExact, .threads = 2});
+#pragma once
+#include <memory>
+
+#include "cpu/isa.h"
+#include "graph/executor.h"
+
+namespace plumb::cpu {
+
+// What meets a weight in a product (docs/numerics.md).
+enum class Activations : std::uint8_t {
+  kExact,  // float32
+  kShort,  // int8 with a scale for each 64 where the weight is quantised, bfloat16 where it is bfloat16
+};
+
+// "exact" or "short"; an error lists them.
+Result<Activations> activations_from_name(std::string_view name);
+
+struct CpuOptions {
+  Isa isa;
+  Activations activations;
+  int threads;  // 0: one per processor
+};
+
+// `network` must outlive the executor. What it has and this executor does not compute is an error of forward(), which names
+// the stage. Of a stage's outputs those that are not materialised (scores and probabilities of attention, states, blocks'
+// scores) are not shown to observers.
+std::unique_ptr<Executor> make_cpu_executor(const BoundGraph& network, const CpuOptions& options);
+
+}  // namespace plumb::cpu

@@ -1,0 +1,45 @@
+// CPUID, by the compiler's own reading of it, which includes what the operating system saves.
+#include "cpu/isa.h"
+
+#include <string>
+
+namespace plumb::cpu {
+
+std::string_view to_string(Isa isa) {
+  constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16"};
+  return kNames[static_cast<std::size_t>(isa)];
+}
+
+std::vector<Isa> available_isas() {
+  std::vector<Isa> found = {Isa::kPortable};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return found;
+  // Every processor with AVX2 and FMA has F16C; GCC 12 has no name for it here.
+  found.push_back(Isa::kAvx2);
+  if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+      !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")) {
+    return found;
+  }
+  found.push_back(Isa::kAvx512);
+  if (!__builtin_cpu_supports("avx512vnni")) return found;
+  found.push_back(Isa::kAvx512Vnni);
+  if (__builtin_cpu_supports("avx512bf16")) found.push_back(Isa::kAvx512Bf16);
+#endif
+  return found;
+}
+
+Result<Isa> isa_from_name(std::string_view name) {
+  const std::vector<Isa> available = available_isas();
+  if (name == "auto") return available.back();
+  std::string known;
+  for (const Isa isa : available) {
+    if (to_string(isa) == name) return isa;
+    known += (known.empty() ? "" : ", ") + std::string(to_string(isa));
+  }
+  return Error{ErrorCode::kInvalidArgument, "the instruction set \"" + std::string(name) +
+                                                "\" is not one that this machine runs: it has " +
+                                                known};
+}
+
+}  // namespace plumb::cpu

@@ -1,0 +1,220 @@
+// Packing: groups of four bytes of 32 rows become neighbours. Layouts of the stored blocks: ggml-common.h; of the panels:
+// kernels/kernels.h.
+#include "cpu/matrix.h"
+
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "io/gguf/kquant_scales.h"
+
+namespace plumb::cpu {
+namespace {
+
+using Bytes = const std::byte*;
+
+// The stored bytes of the panel's rows; null past the matrix's end.
+struct Rows {
+  Bytes at[kPanelRows];
+};
+
+// to[j][r] = the four bytes at `offset` + 4 j of row r, xor `flip`.
+void transpose(const Rows& rows, std::size_t offset, int words, std::uint32_t flip,
+               std::uint8_t* to) {
+  for (int r = 0; r < kPanelRows; ++r) {
+    if (rows.at[r] == nullptr) continue;
+    for (int j = 0; j < words; ++j) {
+      std::uint32_t word = 0;
+      std::memcpy(&word, rows.at[r] + offset + static_cast<std::size_t>(j) * 4, 4);
+      word ^= flip;
+      std::memcpy(to + (j * kPanelRows + r) * 4, &word, 4);
+    }
+  }
+}
+
+// The half at `offset` of each row.
+void halves(const Rows& rows, std::size_t offset, std::uint8_t* to) {
+  for (int r = 0; r < kPanelRows; ++r) {
+    if (rows.at[r] != nullptr) std::memcpy(to + r * 2, rows.at[r] + offset, 2);
+  }
+}
+
+void pack_f16(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
+  for (int r = 0; r < kPanelRows; ++r) {
+    if (rows.at[r] == nullptr) continue;
+    for (std::int64_t k = 0; k < columns; ++k)
+      std::memcpy(to + (k * kPanelRows + r) * 2, rows.at[r] + k * 2, 2);
+  }
+}
+
+void pack_bf16(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
+  for (int r = 0; r < kPanelRows; ++r) {
+    if (rows.at[r] == nullptr) continue;
+    for (std::int64_t k = 0; k < columns; k += 2)
+      std::memcpy(to + (k / 2 * kPanelRows + r) * 4, rows.at[r] + k * 2, k + 1 < columns ? 4 : 2);
+  }
+}
+
+void pack_q8_0(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
+  for (std::size_t block = 0; block < static_cast<std::size_t>(columns) / 32; ++block) {
+    halves(rows, block * 34, to);
+    transpose(rows, block * 34 + 2, 8, 0x80808080U, to + 64);
+    to += 64 + 1024;
+  }
+}
+
+void pack_q4_0(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
+  for (std::size_t block = 0; block < static_cast<std::size_t>(columns) / 32; ++block) {
+    halves(rows, block * 18, to);
+    transpose(rows, block * 18 + 2, 4, 0, to + 64);
+    to += 64 + 512;
+  }
+}
+
+void pack_q4_k(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
+  for (std::size_t block = 0; block < static_cast<std::size_t>(columns) / 256; ++block) {
+    const std::size_t start = block * 144;
+    halves(rows, start, to);
+    halves(rows, start + 2, to + 64);
+    for (int r = 0; r < kPanelRows; ++r) {
+      if (rows.at[r] == nullptr) continue;
+      for (std::size_t group = 0; group < 8; ++group) {
+        const ScaleAndMinimum six = unpack_six_bits(rows.at[r] + start + 4, group);
+        to[128 + group * 32 + static_cast<std::size_t>(r)] = static_cast<std::uint8_t>(six.scale);
+        to[384 + group * 32 + static_cast<std::size_t>(r)] = static_cast<std::uint8_t>(six.minimum);
+      }
+    }
+    transpose(rows, start + 16, 32, 0, to + 640);
+    to += 640 + 4096;
+  }
+}
+
+void pack_q6_k(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
+  for (std::size_t block = 0; block < static_cast<std::size_t>(columns) / 256; ++block) {
+    const std::size_t start = block * 210;
+    halves(rows, start + 208, to);
+    for (int r = 0; r < kPanelRows; ++r) {
+      if (rows.at[r] == nullptr) continue;
+      for (std::size_t group = 0; group < 16; ++group)
+        std::memcpy(to + 64 + group * 32 + static_cast<std::size_t>(r), rows.at[r] + start + 192 + group, 1);
+    }
+    for (std::size_t half = 0; half < 2; ++half) {
+      transpose(rows, start + half * 64, 16, 0, to + 576 + half * 3072);
+      transpose(rows, start + 128 + half * 32, 8, 0, to + 576 + half * 3072 + 2048);
+    }
+    to += 576 + 6144;
+  }
+}
+
+std::optional<PanelForm> form_of(const Weight& weight) {
+  const std::optional<DType> dtype = weight.stored_dtype();
+  if (!dtype || weight.shape().size() < 2) return std::nullopt;
+  switch (*dtype) {
+    case DType::kF32:
+      return PanelForm::kF32;
+    case DType::kF16:
+      return PanelForm::kF16;
+    case DType::kBF16:
+      return PanelForm::kBF16;
+    case DType::kQ8_0:
+      return PanelForm::kQ8_0;
+    case DType::kQ4_0:
+      return PanelForm::kQ4_0;
+    case DType::kQ4_K:
+      return PanelForm::kQ4_K;
+    case DType::kQ6_K:
+      return PanelForm::kQ6_K;
+    default:
+      return std::nullopt;
+  }
+}
+
+// Bytes of one panel, a multiple of 64.
+std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
+  const auto n = static_cast<std::size_t>(columns);
+  switch (form) {
+    case PanelForm::kF32:
+      return n * 128;
+    case PanelForm::kF16:
+      return n * 64;
+    case PanelForm::kBF16:
+      return (n + 1) / 2 * 128;
+    case PanelForm::kQ8_0:
+      return n / 32 * 1088;
+    case PanelForm::kQ4_0:
+      return n / 32 * 576;
+    case PanelForm::kQ4_K:
+      return n / 256 * 4736;
+    case PanelForm::kQ6_K:
+      return n / 256 * 6720;
+  }
+  return 0;
+}
+
+}  // namespace
+
+Matrix::Matrix(WeightPtr weight)
+    : weight_(std::move(weight)),
+      rows_(weight_->rows()),
+      columns_(weight_->row_length()),
+      form_(form_of(*weight_)) {
+  if (form_) panel_bytes_ = panel_bytes(*form_, columns_);
+}
+
+void Matrix::prepare(ThreadPool& pool) {
+  if (!form_ || pages_.data() != nullptr || rows_ == 0) return;
+  pages_ = Pages(panel_bytes_ * static_cast<std::size_t>(panels()));
+  pool.for_rows(panels(), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t index = begin; index < end; ++index) {
+      Rows rows{};
+      for (std::int64_t r = 0; r < kPanelRows && index * kPanelRows + r < rows_; ++r)
+        rows.at[r] = weight_->stored_row(index * kPanelRows + r).data();
+      std::uint8_t* to = pages_.data() + static_cast<std::size_t>(index) * panel_bytes_;
+      switch (*form_) {
+        case PanelForm::kF32:
+          transpose(rows, 0, static_cast<int>(columns_), 0, to);
+          break;
+        case PanelForm::kF16:
+          pack_f16(rows, columns_, to);
+          break;
+        case PanelForm::kBF16:
+          pack_bf16(rows, columns_, to);
+          break;
+        case PanelForm::kQ8_0:
+          pack_q8_0(rows, columns_, to);
+          break;
+        case PanelForm::kQ4_0:
+          pack_q4_0(rows, columns_, to);
+          break;
+        case PanelForm::kQ4_K:
+          pack_q4_k(rows, columns_, to);
+          break;
+        case PanelForm::kQ6_K:
+          pack_q6_k(rows, columns_, to);
+          break;
+      }
+    }
+  });
+}
+
+Panel Matrix::panel(std::int64_t index) const {
+  return {.form = *form_,
+          .data = pages_.data() + static_cast<std::size_t>(index) * panel_bytes_,
+          .columns = columns_};
+}
+
+void Matrix::decode_panel(std::int64_t index, float* to) const {
+  std::vector<double> row(static_cast<std::size_t>(columns_));
+  for (std::int64_t r = 0; r < kPanelRows; ++r) {
+    const bool present = index * kPanelRows + r < rows_;
+    if (present) weight_->read_row(index * kPanelRows + r, row);
+    for (std::size_t k = 0; k < row.size(); ++k)
+      to[k * kPanelRows + static_cast<std::size_t>(r)] = present ? static_cast<float>(row[k]) : 0.0F;
+  }
+}
+
+std::string Matrix::path() const {
+  return weight_->format() + (form_ ? ", panels" : ", decoded as it is used");
+}
+
+}  // namespace plumb::cpu

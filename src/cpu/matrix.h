@@ -1,0 +1,45 @@
+// Matrix: a weight [rows, columns] as the kernels read it. What the file stores in a form that kernels know is packed into
+// panels of 32 rows at the first use, in the same number of bits; every other form is decoded row by row each time.
+#pragma once
+#include <optional>
+#include <string>
+
+#include "core/thread_pool.h"
+#include "cpu/kernels/kernels.h"
+#include "cpu/memory.h"
+#include "io/weight.h"
+
+namespace plumb::cpu {
+
+class Matrix {
+ public:
+  explicit Matrix(WeightPtr weight);
+
+  std::int64_t rows() const { return rows_; }
+  std::int64_t columns() const { return columns_; }
+  std::int64_t panels() const { return (rows_ + kPanelRows - 1) / kPanelRows; }
+  // Nothing where rows are decoded as they are used.
+  std::optional<PanelForm> form() const { return form_; }
+  bool quantised() const { return form_ && *form_ >= PanelForm::kQ8_0; }
+  std::size_t packed_bytes() const { return pages_.size(); }
+
+  // Packs, unless that is done. Not for two threads at once.
+  void prepare(ThreadPool& pool);
+  // After prepare(); only where form() is something. `index` in [0, panels()).
+  Panel panel(std::int64_t index) const;
+  // The same as floats, [columns][32], of a matrix of any form.
+  void decode_panel(std::int64_t index, float* to) const;
+
+  // "Q4_0, panels", "Q5_K, decoded as it is used".
+  std::string path() const;
+
+ private:
+  WeightPtr weight_;
+  std::int64_t rows_;
+  std::int64_t columns_;
+  std::optional<PanelForm> form_;
+  std::size_t panel_bytes_ = 0;
+  Pages pages_;
+};
+
+}  // namespace plumb::cpu

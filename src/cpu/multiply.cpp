@@ -1,0 +1,185 @@
+// A task is one panel of 32 rows of one product for all its tokens: which thread takes it changes no sum.
+#include "cpu/multiply.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace plumb::cpu {
+namespace {
+
+// Tokens whose sums are held at once: 32 KiB of them.
+constexpr std::int64_t kSlab = 256;
+
+enum class Activations : std::uint8_t { kFloat, kInt8, kBf16 };
+
+// One x in the form in which a kernel reads it.
+struct Prepared {
+  Activations form;
+  const float* x;
+  std::int64_t x_stride;
+  std::int64_t rows;     // tokens * groups
+  std::int64_t columns;
+  std::int64_t groups;
+  std::int64_t stride;   // of a row, padded
+  Pages codes;
+  Pages scales;
+  Pages sums;
+
+  Int8Rows int8(std::int64_t row) const {
+    return {.codes = reinterpret_cast<std::int8_t*>(codes.data()) + row * stride,
+            .scales = reinterpret_cast<float*>(scales.data()) + row * stride / kActivationGroup,
+            .sums = reinterpret_cast<std::int32_t*>(sums.data()) + row * stride / 16,
+            .stride = stride};
+  }
+  std::uint16_t* bf16(std::int64_t row) const {
+    return reinterpret_cast<std::uint16_t*>(codes.data()) + row * stride;
+  }
+};
+
+Activations activations_for(const Context& context, const Matrix& matrix) {
+  if (context.exact || !matrix.form()) return Activations::kFloat;
+  if (matrix.quantised()) return Activations::kInt8;
+  if (*matrix.form() == PanelForm::kBF16 && context.kernels->multiply_bf16 != nullptr)
+    return Activations::kBf16;
+  return Activations::kFloat;
+}
+
+std::int64_t floats_for(std::int64_t bytes) {
+  return (bytes + 3) / 4;
+}
+
+void prepare_rows(const Context& context, Prepared& to) {
+  to.stride = (to.columns + kChunk - 1) / kChunk * kChunk;
+  const bool int8 = to.form == Activations::kInt8;
+  to.codes = context.buffers->take(floats_for(to.rows * to.stride * (int8 ? 1 : 2)));
+  if (int8) {
+    to.scales = context.buffers->take(to.rows * to.stride / kActivationGroup);
+    to.sums = context.buffers->take(to.rows * to.stride / 16);
+  }
+  for_rows(context, to.rows, to.stride, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t row = begin; row < end; ++row) {
+      const float* x = to.x + row / to.groups * to.x_stride + row % to.groups * to.columns;
+      if (int8) {
+        context.kernels->quantise(x, to.columns, to.int8(0), row);
+      } else {
+        context.kernels->to_bf16(x, to.columns, to.stride, to.bf16(row));
+      }
+    }
+  });
+}
+
+// Rows [first, end) of a panel for tokens from `token` on, from part `group` of x.
+void run_panel(const Context& context, const Product& product, const Prepared& x,
+               std::int64_t index, std::int64_t group, std::int64_t token, std::int64_t tokens,
+               const float* decoded, float* out) {
+  const Matrix& matrix = *product.matrix;
+  const std::int64_t row = token * product.groups + group;
+  if (x.form == Activations::kInt8) {
+    Int8Rows rows = x.int8(row);
+    rows.stride *= product.groups;
+    return context.kernels->multiply_int8(matrix.panel(index), rows, tokens, out);
+  }
+  if (x.form == Activations::kBf16) {
+    return context.kernels->multiply_bf16(matrix.panel(index), x.bf16(row),
+                                          x.stride * product.groups, tokens, out);
+  }
+  const float* from = product.x + token * product.x_stride + group * matrix.columns();
+  if (decoded == nullptr) {
+    return context.kernels->multiply_float(matrix.panel(index), from, product.x_stride, tokens, out);
+  }
+  const Panel panel = {.form = PanelForm::kF32,
+                       .data = reinterpret_cast<const std::uint8_t*>(decoded),
+                       .columns = matrix.columns()};
+  context.kernels->multiply_float(panel, from, product.x_stride, tokens, out);
+}
+
+struct Scratch {
+  std::vector<float> out;
+  std::vector<float> decoded;
+};
+
+void run_task(const Context& context, const Product& product, const Prepared& x,
+              std::int64_t index, Scratch& scratch) {
+  const Matrix& matrix = *product.matrix;
+  const float* decoded = nullptr;
+  if (!matrix.form()) {
+    scratch.decoded.resize(static_cast<std::size_t>(matrix.columns() * kPanelRows));
+    matrix.decode_panel(index, scratch.decoded.data());
+    decoded = scratch.decoded.data();
+  }
+  scratch.out.resize(kSlab * kPanelRows);
+  const std::int64_t first = index * kPanelRows;
+  const std::int64_t end = std::min(first + kPanelRows, matrix.rows());
+  const std::int64_t per_group = matrix.rows() / product.groups;
+  for (std::int64_t token = 0; token < product.tokens; token += kSlab) {
+    const std::int64_t tokens = std::min(kSlab, product.tokens - token);
+    for (std::int64_t begin = first; begin < end;) {  // the part of the panel that one group owns
+      const std::int64_t group = begin / per_group;
+      const std::int64_t stop = std::min(end, (group + 1) * per_group);
+      run_panel(context, product, x, index, group, token, tokens, decoded, scratch.out.data());
+      for (std::int64_t t = 0; t < tokens; ++t) {
+        const float* from = scratch.out.data() + t * kPanelRows - first;
+        float* to = product.y + (token + t) * product.y_stride;
+        if (product.bias == nullptr) {
+          std::memcpy(to + begin, from + begin, static_cast<std::size_t>(stop - begin) * sizeof(float));
+        } else {
+          for (std::int64_t r = begin; r < stop; ++r)
+            to[r] = from[r] + product.bias[r];
+        }
+      }
+      begin = stop;
+    }
+  }
+}
+
+}  // namespace
+
+void multiply(const Context& context, std::span<const Product> products) {
+  std::vector<Prepared> prepared;
+  std::vector<std::size_t> which;           // by product, in `prepared`
+  std::vector<std::int64_t> first_task = {0};
+  std::int64_t cost = 0;
+  prepared.reserve(products.size());
+  for (const Product& product : products) {
+    product.matrix->prepare(*context.pool);
+    const Activations form = activations_for(context, *product.matrix);
+    const auto same = std::find_if(prepared.begin(), prepared.end(), [&](const Prepared& p) {
+      return p.form == form && p.x == product.x && p.rows == product.tokens * product.groups &&
+             p.groups == product.groups && p.columns == product.matrix->columns();
+    });
+    which.push_back(static_cast<std::size_t>(same - prepared.begin()));
+    if (same == prepared.end()) {
+      prepared.push_back({.form = form,
+                          .x = product.x,
+                          .x_stride = product.x_stride,
+                          .rows = product.tokens * product.groups,
+                          .columns = product.matrix->columns(),
+                          .groups = product.groups,
+                          .stride = 0,
+                          .codes = {},
+                          .scales = {},
+                          .sums = {}});
+      if (form != Activations::kFloat && product.tokens > 0) prepare_rows(context, prepared.back());
+    }
+    first_task.push_back(first_task.back() +
+                         (product.tokens > 0 ? product.matrix->panels() : 0));
+    cost = std::max(cost, kPanelRows * product.matrix->columns() * product.tokens);
+  }
+  for_rows(context, first_task.back(), cost, [&](std::int64_t begin, std::int64_t end) {
+    thread_local Scratch scratch;
+    for (std::int64_t task = begin; task < end; ++task) {
+      const auto product = static_cast<std::size_t>(
+          std::upper_bound(first_task.begin(), first_task.end(), task) - first_task.begin() - 1);
+      run_task(context, products[product], prepared[which[product]], task - first_task[product],
+               scratch);
+    }
+  });
+  for (Prepared& p : prepared) {
+    context.buffers->give_back(std::move(p.codes));
+    context.buffers->give_back(std::move(p.scales));
+    context.buffers->give_back(std::move(p.sums));
+  }
+}
+
+}  // namespace plumb::cpu

@@ -1,0 +1,176 @@
+// Attention over keys and values in blocks, and attention whose keys are its values. Each query walks its keys in an order
+// that its position alone decides. Of the outputs only the context is materialised.
+#include <algorithm>
+
+#include "cpu/ops/ops.h"
+
+namespace plumb::cpu {
+namespace {
+
+// Queries of one key-value head that one task takes, tokens first; the group of a head is never split.
+constexpr std::int64_t kTaskVectors = 32;
+
+struct Task {
+  std::size_t segment;
+  std::int64_t kv_head;
+  std::int64_t row;   // of the pass
+  std::int64_t rows;
+};
+
+std::int64_t query_head(const Attend& op, std::int64_t kv_head, std::int64_t i, std::int64_t group,
+                        std::int64_t kv_heads) {
+  return op.groups == HeadGroups::kRepeat ? kv_head * group + i : i * kv_heads + kv_head;
+}
+
+void run_task(const Attend& op, const Operands& operands, const Context& context, const Task& task,
+              Array& out) {
+  const Array& q = *operands.inputs[0];
+  const std::int64_t heads = q.shape[1];
+  const std::int64_t kv_heads = operands.inputs[1]->shape[1];
+  const std::int64_t group = heads / kv_heads;
+  const Segment& segment = context.segments[task.segment];
+  const auto& held = operands.state<KeyValueBlocks>(segment);
+  std::vector<const float*> queries;
+  std::vector<float*> outputs;
+  std::vector<std::int64_t> first;
+  std::vector<std::int64_t> end;
+  std::vector<float> sinks;
+  for (std::int64_t t = task.row; t < task.row + task.rows; ++t) {
+    const std::int64_t position = segment.position + t - segment.first;
+    for (std::int64_t i = 0; i < group; ++i) {
+      const std::int64_t head = query_head(op, task.kv_head, i, group, kv_heads);
+      queries.push_back(q.row(t) + head * q.shape[2]);
+      outputs.push_back(out.row(t) + head * out.shape[2]);
+      end.push_back(position + 1);
+      first.push_back(op.window ? std::max<std::int64_t>(0, position + 1 - *op.window) : 0);
+      if (op.sinks) sinks.push_back(operands.weights->vectors[0][static_cast<std::size_t>(head)]);
+    }
+  }
+  std::vector<const float*> keys;
+  std::vector<const float*> values;
+  for (std::int64_t block = 0; block < held.blocks(); ++block) {
+    keys.push_back(held.keys(block, task.kv_head));
+    values.push_back(held.values(block, task.kv_head));
+  }
+  thread_local std::vector<float> scratch;
+  scratch.resize(static_cast<std::size_t>(4 * (kKeyBlock + out.shape[2])));
+  context.kernels->attend({.queries = queries.data(),
+                           .outputs = outputs.data(),
+                           .first = first.data(),
+                           .end = end.data(),
+                           .keys = keys.data(),
+                           .values = values.data(),
+                           .sinks = op.sinks ? sinks.data() : nullptr,
+                           .vectors = static_cast<std::int64_t>(queries.size()),
+                           .key_dim = q.shape[2],
+                           .value_dim = out.shape[2],
+                           .scale = static_cast<float>(op.scale),
+                           .soft_cap = static_cast<float>(op.soft_cap.value_or(0)),
+                           .scratch = scratch.data()});
+}
+
+}  // namespace
+
+Outputs run(const Attend& op, const Operands& operands, const Context& context) {
+  const Array& q = *operands.inputs[0];
+  const Array& k = *operands.inputs[1];
+  const Array& v = *operands.inputs[2];
+  Array out = array_like(q, {q.shape[1], v.shape[2]}, context);
+  const std::int64_t kv_heads = k.shape[1];
+  const std::int64_t tokens = std::max<std::int64_t>(1, kTaskVectors / (q.shape[1] / kv_heads));
+  std::vector<Task> tasks;
+  std::int64_t keys = 1;
+  for (std::size_t s = 0; s < context.segments.size(); ++s) {
+    const Segment& segment = context.segments[s];
+    auto& held = operands.state<KeyValueBlocks>(segment);
+    for (std::int64_t t = segment.first; t < segment.first + segment.rows; ++t)
+      held.append(k.row(t), v.row(t));
+    if (op.window) held.forget_before(segment.position + 1 - *op.window);
+    keys = std::max(keys, held.length());
+    for (std::int64_t row = 0; row < segment.rows; row += tokens) {
+      for (std::int64_t h = 0; h < kv_heads; ++h)
+        tasks.push_back({s, h, segment.first + row, std::min(tokens, segment.rows - row)});
+    }
+  }
+  std::reverse(tasks.begin(), tasks.end());  // the longest first
+  for_rows(context, static_cast<std::int64_t>(tasks.size()), keys * q.shape[2] * 2,
+           [&](std::int64_t begin, std::int64_t end) {
+             for (std::int64_t i = begin; i < end; ++i)
+               run_task(op, operands, context, tasks[static_cast<std::size_t>(i)], out);
+           });
+  Outputs outputs(3);
+  outputs[2] = std::move(out);
+  return outputs;
+}
+
+namespace {
+
+// The rows that the query at `position` sees: tokens of the window, then blocks in ascending order.
+std::vector<const float*> visible_rows(const AttendShared& op, const Operands& operands,
+                                       const WindowRows& held, std::size_t segment,
+                                       std::int64_t row, std::int64_t position) {
+  std::vector<const float*> seen;
+  const std::int64_t oldest = held.end - held.held();
+  for (std::int64_t p = std::max(oldest, position + 1 - op.window); p <= position; ++p)
+    seen.push_back(held.rows.data() + (p - oldest) * held.width);
+  if (!op.blocks) return seen;
+  const Array::List& entries = operands.inputs[3]->lists[segment];
+  if (op.chosen) {
+    const Array& chosen = *operands.inputs[4];
+    std::vector<std::int64_t> blocks;
+    for (std::int64_t i = 0; i < chosen.width(); ++i) {
+      if (chosen.row(row)[i] >= 0) blocks.push_back(static_cast<std::int64_t>(chosen.row(row)[i]));
+    }
+    std::sort(blocks.begin(), blocks.end());
+    for (const std::int64_t block : blocks)
+      seen.push_back(entries.data + block * held.width);
+    return seen;
+  }
+  const std::int64_t blocks = visible_blocks(*op.blocks, position, entries.rows);
+  for (std::int64_t b = 0; b < blocks; ++b)
+    seen.push_back(entries.data + b * held.width);
+  return seen;
+}
+
+}  // namespace
+
+Outputs run(const AttendShared& op, const Operands& operands, const Context& context) {
+  const Array& q = *operands.inputs[0];
+  const Array& kv = *operands.inputs[1];
+  Array out = array_like(q, {q.shape[1], q.shape[2]}, context);
+  const float* sinks = op.sinks ? operands.weights->vectors[0].data() : nullptr;
+  for (std::size_t s = 0; s < context.segments.size(); ++s) {
+    const Segment& segment = context.segments[s];
+    auto& held = operands.state<WindowRows>(segment);
+    held.rows.insert(held.rows.end(), kv.row(segment.first),
+                     kv.row(segment.first) + segment.rows * kv.width());
+    held.end += segment.rows;
+    const std::int64_t work = q.width() * (op.window + 1) * 2;
+    for_rows(context, segment.rows, work, [&](std::int64_t begin, std::int64_t end) {
+      std::vector<float> scratch;
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t t = segment.first + i;
+        const auto seen = visible_rows(op, operands, held, s, t, segment.position + i);
+        scratch.resize(seen.size());
+        for (std::int64_t h = 0; h < q.shape[1]; ++h) {
+          context.kernels->attend_rows({.query = q.row(t) + h * q.shape[2],
+                                        .output = out.row(t) + h * q.shape[2],
+                                        .rows = seen.data(),
+                                        .count = static_cast<std::int64_t>(seen.size()),
+                                        .width = q.shape[2],
+                                        .scale = static_cast<float>(op.scale),
+                                        .sink = sinks == nullptr ? nullptr : sinks + h,
+                                        .scratch = scratch.data()});
+        }
+      }
+    });
+    // What the next query can see beside itself stays.
+    const std::int64_t dropped = held.held() - std::min(held.window - 1, held.held());
+    held.rows.erase(held.rows.begin(), held.rows.begin() + dropped * held.width);
+  }
+  Outputs outputs(3);
+  outputs[2] = std::move(out);
+  return outputs;
+}
+
+}  // namespace plumb::cpu

@@ -1,0 +1,124 @@
+// Planning a network.
+#include "cpu/plan.h"
+
+#include <algorithm>
+#include <type_traits>
+
+#include "cpu/ops/ops.h"
+#include "graph/fields.h"
+
+namespace plumb::cpu {
+namespace {
+
+bool reads_rows(const Operation& operation) {
+  const auto* router = std::get_if<Router>(&operation);
+  return std::holds_alternative<Embed>(operation) ||
+         (router != nullptr && router->choice == RouterChoice::kTable);
+}
+
+bool multiplies(const Operation& operation) {
+  return std::holds_alternative<Linear>(operation) || std::holds_alternative<Logits>(operation) ||
+         std::holds_alternative<GroupedLinear>(operation) ||
+         std::holds_alternative<Experts>(operation);
+}
+
+std::vector<float> read_all(const Weight& weight) {
+  std::vector<double> row(static_cast<std::size_t>(weight.row_length()));
+  std::vector<float> values;
+  for (std::int64_t r = 0; r < weight.rows(); ++r) {
+    weight.read_row(r, row);
+    for (const double value : row)
+      values.push_back(static_cast<float>(value));
+  }
+  return values;
+}
+
+StageWeights weights_of(const Stage& stage, const BoundGraph& network, Plan& plan) {
+  StageWeights weights;
+  for (std::size_t i = 0; i < stage.params.size(); ++i) {
+    const auto param = static_cast<std::size_t>(stage.params[i]);
+    const WeightPtr& weight = network.weights[param];
+    const bool last = i + 1 == stage.params.size();
+    weights.stored.push_back(weight.get());
+    weights.vectors.emplace_back();
+    weights.matrices.push_back(nullptr);
+    if (multiplies(stage.operation) && weight->shape().size() >= 2) {
+      auto& matrix = plan.matrices[param];
+      if (matrix == nullptr) matrix = std::make_unique<Matrix>(weight);
+      weights.matrices.back() = matrix.get();
+    } else if (!reads_rows(stage.operation) || !last) {
+      weights.vectors.back() = read_all(*weight);
+    }
+  }
+  return weights;
+}
+
+// The convention as numbers, for comparison.
+std::vector<double> numbers_of(const Rope& rope) {
+  std::vector<double> numbers;
+  visit_fields(rope, [&](std::string_view, const auto& value) {
+    using T = std::remove_cvref_t<decltype(value)>;
+    if constexpr (std::is_same_v<T, std::vector<double>>) {
+      numbers.push_back(static_cast<double>(value.size()));
+      numbers.insert(numbers.end(), value.begin(), value.end());
+    } else {
+      numbers.push_back(static_cast<double>(value));
+    }
+  });
+  return numbers;
+}
+
+void share_tables(const Graph& graph, Plan& plan) {
+  std::vector<std::pair<std::vector<double>, const Rope*>> seen;
+  for (const Stage& stage : graph.stages) {
+    const auto* rope = std::get_if<Rope>(&stage.operation);
+    if (rope == nullptr) continue;
+    const std::vector<double> numbers = numbers_of(*rope);
+    const auto same = std::find_if(seen.begin(), seen.end(),
+                                   [&](const auto& entry) { return entry.first == numbers; });
+    plan.same_rope.emplace_back(rope, same == seen.end() ? rope : same->second);
+    if (same == seen.end()) seen.emplace_back(numbers, rope);
+  }
+}
+
+// Projections of one value wait for nothing but it, so the first computes all.
+void group_linears(const Graph& graph, Plan& plan) {
+  plan.together.resize(graph.stages.size());
+  std::vector<bool> taken(graph.stages.size(), false);
+  for (std::size_t i = 0; i < graph.stages.size(); ++i) {
+    if (taken[i] || !std::holds_alternative<Linear>(graph.stages[i].operation)) continue;
+    const Value x = graph.stages[i].inputs[0];
+    for (std::size_t j = i; j < graph.stages.size(); ++j) {
+      if (taken[j] || !std::holds_alternative<Linear>(graph.stages[j].operation)) continue;
+      const Value other = graph.stages[j].inputs[0];
+      if (other.stage != x.stage || other.output != x.output) continue;
+      plan.together[i].push_back(j);
+      taken[j] = true;
+    }
+  }
+}
+
+}  // namespace
+
+Plan make_plan(const BoundGraph& network) {
+  const Graph& graph = network.graph;
+  Plan plan;
+  plan.matrices.resize(graph.params.size());
+  plan.last_use.resize(graph.stages.size(), 0);
+  for (std::size_t i = 0; i < graph.stages.size(); ++i) {
+    const Stage& stage = graph.stages[i];
+    for (const Value input : stage.inputs)
+      plan.last_use[static_cast<std::size_t>(input.stage)] = i;
+    if (const auto reason = unsupported(stage); reason && !plan.refusal) {
+      plan.refusal = "the cpu executor does not compute stage " + stage.name + ": " + *reason +
+                     "; the reference executor does";
+    }
+    plan.weights.push_back(weights_of(stage, network, plan));
+  }
+  plan.last_use[static_cast<std::size_t>(graph.logits.stage)] = graph.stages.size();
+  share_tables(graph, plan);
+  group_linears(graph, plan);
+  return plan;
+}
+
+}  // namespace plumb::cpu

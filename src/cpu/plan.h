@@ -1,0 +1,25 @@
+// What is decided once for a network: which parameters are matrices and which are whole vectors, which projections are
+// computed together, which rotations share tables, and when a value is done with.
+#pragma once
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cpu/context.h"
+#include "graph/executor.h"
+
+namespace plumb::cpu {
+
+struct Plan {
+  std::vector<std::unique_ptr<Matrix>> matrices;    // by parameter; null for vectors and tables
+  std::vector<StageWeights> weights;                // by stage
+  std::vector<std::size_t> last_use;                // by stage: the last stage that reads it
+  std::vector<std::vector<std::size_t>> together;   // by stage: the linear stages that it computes, itself first
+  std::vector<std::pair<const Rope*, const Rope*>> same_rope;
+  std::optional<std::string> refusal;               // names the first stage that cannot run
+};
+
+Plan make_plan(const BoundGraph& network);
+
+}  // namespace plumb::cpu

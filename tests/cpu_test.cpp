@@ -1,0 +1,161 @@
+// The cpu executor: transformers' logits and greedy tokens on every checkpoint, the reference executor's values at every stage
+// that it materialises, and its contract: the same bits for every chunk, batch and thread count on every instruction set.
+#include "cpu/executor.h"
+
+#include <map>
+
+#include "golden.h"
+
+namespace plumb {
+namespace {
+
+using cpu::Activations;
+using cpu::Isa;
+
+constexpr double kTolerance = 2e-5;  // correct float32 engines measure 2e-7 to 1e-6 here
+
+std::unique_ptr<Executor> executor_of(const Model& model, Isa isa, Activations activations,
+                                      int threads = 2) {
+  return cpu::make_cpu_executor(model.network,
+                                {.isa = isa, .activations = activations, .threads = threads});
+}
+
+// Logits of all positions; a failure is reported and gives an empty tensor.
+Tensor all_logits(const Executor& executor, std::span<const std::int32_t> ids, std::int64_t chunk = 0,
+                  StageObserver* observer = nullptr) {
+  const auto sequence = executor.start();
+  auto logits = executor.forward(
+      *sequence, ids,
+      {.rows = LogitRows::kAll, .chunk = chunk, .observer = observer, .progress = {}});
+  EXPECT_TRUE(logits.ok()) << (logits.ok() ? "" : logits.error().message);
+  return logits.ok() ? std::move(logits).value() : Tensor();
+}
+
+class CpuCheckpoint : public testing::TestWithParam<std::string> {};
+
+TEST_P(CpuCheckpoint, LogitsAndGreedyTokensAreTransformers) {
+  const Model model = golden::load(GetParam());
+  auto source = open_safetensors(golden::checkpoints() / GetParam() / "golden/golden.safetensors");
+  ASSERT_TRUE(source.ok());
+  for (const Isa isa : cpu::available_isas()) {
+    const auto executor = executor_of(model, isa, Activations::kExact);
+    for (const std::string prompt : {"capital", "unicode", "long"}) {
+      const auto ids = golden::ids(*source.value(), prompt + "/ids");
+      const Tensor expected = golden::tensor(*source.value(), prompt + "/logits_f32");
+      const Tensor logits = all_logits(*executor, ids);
+      ASSERT_EQ(logits.shape, expected.shape);
+      const double distance = golden::distance(logits, expected);
+      EXPECT_LE(distance, kTolerance) << prompt << ", " << to_string(isa);
+      if (isa == cpu::available_isas().back())
+        std::printf("%-14s %-8s %s: distance %.1e\n", GetParam().c_str(), prompt.c_str(),
+                    std::string(to_string(isa)).c_str(), distance);
+    }
+  }
+  const auto executor = executor_of(model, cpu::available_isas().back(), Activations::kExact);
+  const auto greedy = golden::ids(*source.value(), "capital/greedy_f32");
+  std::vector<std::int32_t> chosen;
+  std::vector<std::int32_t> next = golden::ids(*source.value(), "capital/ids");
+  const auto sequence = executor->start();
+  while (chosen.size() < greedy.size()) {
+    const auto logits = executor->forward(*sequence, next, {});
+    ASSERT_TRUE(logits.ok()) << logits.error().message;
+    const auto row = logits.value().row(0);
+    next = {static_cast<std::int32_t>(std::max_element(row.begin(), row.end()) - row.begin())};
+    chosen.push_back(next[0]);
+  }
+  EXPECT_EQ(chosen, greedy);
+}
+
+// Keeps what it sees.
+class Keeper final : public StageObserver {
+ public:
+  bool wants(std::string_view) const override { return true; }
+  void observe(std::string_view name, const Tensor& value) override {
+    values[std::string(name)] = value;
+  }
+  std::map<std::string, Tensor> values;
+};
+
+TEST_P(CpuCheckpoint, EachStageIsTheReferences) {
+  const Model model = golden::load(GetParam());
+  const auto ids = golden::Golden(GetParam()).ids("unicode");
+  Keeper reference;
+  all_logits(*make_reference_executor(model.network, Precision::kFp32, 2), ids, 0, &reference);
+  for (const Isa isa : cpu::available_isas()) {
+    Keeper own;
+    all_logits(*executor_of(model, isa, Activations::kExact), ids, 0, &own);
+    // Everything but what attention, the index and the delta rule do not keep.
+    std::size_t kept_back = 0;
+    for (const auto& [name, value] : reference.values) {
+      const auto found = own.values.find(name);
+      if (found == own.values.end()) {
+        EXPECT_TRUE(name.ends_with(".scores") || name.ends_with(".probs") || name.ends_with(".state")) << name;
+        ++kept_back;
+        continue;
+      }
+      ASSERT_EQ(found->second.shape, value.shape) << name;
+      // Values near an exact zero have no relative error: measure against the stage's usual size.
+      double norm = 0;
+      for (const double x : value.data)
+        norm += x * x;
+      if (norm == 0) continue;
+      EXPECT_LE(golden::relative_l2(found->second.data, value.data), 1e-4)
+          << name << ", " << to_string(isa);
+    }
+    EXPECT_EQ(own.values.size() + kept_back, reference.values.size());
+  }
+}
+
+TEST_P(CpuCheckpoint, ChunksThreadsAndBatchesChangeNoBit) {
+  const Model model = golden::load(GetParam());
+  const golden::Golden golden(GetParam());
+  const auto ids = golden.ids("long");
+  const auto other = golden.ids("unicode");
+  for (const Isa isa : cpu::available_isas()) {
+    for (const Activations activations : {Activations::kExact, Activations::kShort}) {
+      const std::string what = std::string(to_string(isa)) +
+                               (activations == Activations::kExact ? ", exact" : ", short");
+      const auto executor = executor_of(model, isa, activations, 2);
+      const auto alone = executor_of(model, isa, activations, 1);
+      const Tensor whole = all_logits(*executor, ids);
+      for (const std::int64_t chunk : {1, 3, 7, 64})
+        EXPECT_EQ(all_logits(*executor, ids, chunk).data, whole.data) << what << ", chunk " << chunk;
+      EXPECT_EQ(all_logits(*alone, ids).data, whole.data) << what << ", one thread";
+
+      // Behind another sequence, in pieces, and beside a third that ends early.
+      const auto first = executor->start();
+      const auto second = executor->start();
+      const auto third = executor->start();
+      const auto part = std::span(ids).subspan(0, 50);
+      const BatchItem begin[] = {{first.get(), other}, {second.get(), part}, {third.get(), std::span(other).subspan(0, 5)}};
+      const ForwardOptions options = {.rows = LogitRows::kAll, .chunk = 13, .observer = nullptr, .progress = {}};
+      const auto begun = executor->forward_batch(begin, options);
+      ASSERT_TRUE(begun.ok()) << begun.error().message;
+      const BatchItem rest[] = {{second.get(), std::span(ids).subspan(50)}, {first.get(), std::span(other).subspan(0, 1)}};
+      const auto ended = executor->forward_batch(rest, options);
+      ASSERT_TRUE(ended.ok()) << ended.error().message;
+      std::vector<double> joined = begun.value()[1].data;
+      joined.insert(joined.end(), ended.value()[0].data.begin(), ended.value()[0].data.end());
+      EXPECT_EQ(joined, whole.data) << what << ", batch";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Checkpoints, CpuCheckpoint,
+                         testing::ValuesIn(golden::names("golden/golden.safetensors")),
+                         golden::test_name);
+
+TEST(Cpu, ASequenceTwiceInABatchIsAnError) {
+  const Model model = golden::load("qwen3");
+  const auto executor = executor_of(model, Isa::kPortable, Activations::kExact);
+  const auto sequence = executor->start();
+  const std::vector<std::int32_t> ids = {1, 2};
+  const BatchItem twice[] = {{sequence.get(), ids}, {sequence.get(), ids}};
+  EXPECT_FALSE(executor->forward_batch(twice, {}).ok());
+  const std::vector<std::int32_t> outside = {1 << 30};
+  EXPECT_FALSE(executor->forward(*sequence, outside, {}).ok());
+  EXPECT_FALSE(executor->forward(*sequence, {}, {}).ok());
+}
+
+}  // namespace
+}  // namespace plumb
