@@ -145,6 +145,47 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, CpuCheckpoint,
                          testing::ValuesIn(golden::names("golden/golden.safetensors")),
                          golden::test_name);
 
+// Every other model of tests/data, in whatever form it is stored: GGUF, MLX, compressed-tensors, FP8, and the variants.
+std::vector<std::string> stored_models() {
+  std::set<std::string> found;
+  for (const std::string folder : {"gguf", "mlx", "quantised", "variants"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(golden::data_folder() / folder)) {
+      if (entry.is_directory()) found.insert(folder + "/" + entry.path().filename().string());
+    }
+  }
+  return {found.begin(), found.end()};
+}
+
+class CpuStored : public testing::TestWithParam<std::string> {};
+
+TEST_P(CpuStored, LogitsAreTheReferencesAndNoSplitChangesThem) {
+  const auto folder = golden::data_folder() / GetParam();
+  const auto file = folder / "model.gguf";
+  const auto model = Model::load(std::filesystem::exists(file) ? file : folder, {});
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  std::vector<std::int32_t> ids;
+  for (std::int32_t i = 0; i < 40; ++i)
+    ids.push_back((i * 37 + 11) % 60);
+  const Tensor expected = all_logits(*make_reference_executor(model.value().network, Precision::kFp32, 2), ids);
+  for (const Isa isa : cpu::available_isas()) {
+    const auto exact = executor_of(model.value(), isa, Activations::kExact);
+    EXPECT_LE(golden::distance(all_logits(*exact, ids), expected), kTolerance) << to_string(isa);
+    const auto brief = executor_of(model.value(), isa, Activations::kShort);
+    const Tensor whole = all_logits(*brief, ids);
+    EXPECT_LE(golden::distance(whole, expected), 0.2) << to_string(isa);
+    for (const std::int64_t chunk : {1, 7})
+      EXPECT_EQ(all_logits(*brief, ids, chunk).data, whole.data) << to_string(isa) << ", chunk " << chunk;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, CpuStored, testing::ValuesIn(stored_models()), [](const auto& entry) {
+  std::string name = entry.param;
+  for (char& c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
+  }
+  return name;
+});
+
 TEST(Cpu, ASequenceTwiceInABatchIsAnError) {
   const Model model = golden::load("qwen3");
   const auto executor = executor_of(model, Isa::kPortable, Activations::kExact);

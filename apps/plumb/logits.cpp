@@ -30,6 +30,7 @@ struct Options {
   std::optional<std::string> prompt;
   PromptOptions reading;
   EngineOptions engine;
+  ExecutorChoice choice;
   std::int64_t top = 0;
   std::optional<std::string> save;
   bool json = false;
@@ -42,6 +43,7 @@ void declare_logits(Arguments& arguments, Options& options) {
   arguments.positional("PROMPT", options.prompt, "The text; standard input when left out");
   declare(arguments, options.reading);
   declare(arguments, options.engine);
+  declare(arguments, options.choice);
   arguments.heading("Output");
   arguments.integer("--top", options.top, 0, std::numeric_limits<std::int32_t>::max(),
                     "Tokens shown at each position; 0: 5, or none with --save");
@@ -126,7 +128,7 @@ Status save(const std::string& path, const Prompt& prompt, const Tensor& logits)
 }
 
 Result<int> execute(const Options& options) {
-  PLUMB_TRY(const Session session, open_session(options.model, options.engine));
+  PLUMB_TRY(const Session session, open_session(options.model, options.engine, options.choice));
   PLUMB_TRY(const Prompt prompt, read_prompt(options.prompt, options.reading, *session.model));
   const Cancellable cancellable;
   const auto progress = [&](std::int64_t done) {

@@ -29,6 +29,7 @@ struct Options {
   std::optional<std::string> prompt;
   PromptOptions reading;
   EngineOptions engine;
+  ExecutorChoice choice;
   GenerateOptions generate;
   std::int64_t seed = 0;
   bool json = false;
@@ -59,6 +60,7 @@ void declare_run(Arguments& arguments, Options& options) {
                   "End before this text; may be given several times");
   arguments.flag("--ignore-eos", options.generate.ignore_eos, "Go on after stop ids");
   declare(arguments, options.engine);
+  declare(arguments, options.choice);
   arguments.heading("Output");
   arguments.flag("--json", options.json, "Print one JSON object when done");
 }
@@ -130,7 +132,7 @@ Result<int> execute(Options& options) {
   PLUMB_TRY_STATUS(options.generate.sampler.check());
   note_what_has_no_effect(options);
   PLUMB_TRY(const std::filesystem::path path, find_model(options));
-  PLUMB_TRY(const Session session, open_session(path, options.engine));
+  PLUMB_TRY(const Session session, open_session(path, options.engine, options.choice));
   PLUMB_TRY(const Prompt prompt, read_prompt(options.prompt, options.reading, *session.model));
 
   const Cancellable cancellable;

@@ -28,6 +28,7 @@ but their number are shown once, and so are tensors, unless --all.
 struct Options {
   std::optional<std::string> model;
   EngineOptions engine;
+  ExecutorChoice choice;
   std::int64_t context = 0;
   bool all = false;
   bool json = false;
@@ -41,6 +42,7 @@ void declare_show(Arguments& arguments, Options& options) {
   arguments.flag("--all", options.all, "Every layer, alike or not");
   arguments.flag("--json", options.json, "Print JSON: every layer, every field");
   declare(arguments, options.engine);
+  declare(arguments, options.choice);
 }
 
 struct Memory {
@@ -116,7 +118,8 @@ Json model_json(const Session& session, const Memory& memory) {
     tensors.push_back({{"name", network.graph.params[i].name},
                        {"shape", weight.shape()},
                        {"format", weight.format()},
-                       {"bytes", weight.stored_bytes()}});
+                       {"bytes", weight.stored_bytes()},
+                       {"runs_as", session.executor->path_of(i)}});
   }
   return {{"path", model.path.string()},
           {"model_type", model.config->model_type()},
@@ -137,7 +140,7 @@ Json model_json(const Session& session, const Memory& memory) {
 Result<int> execute(const Options& options) {
   PLUMB_TRY(const std::filesystem::path path,
             options.model ? Result<std::filesystem::path>(*options.model) : builtin_model());
-  PLUMB_TRY(const Session session, open_session(path, options.engine));
+  PLUMB_TRY(const Session session, open_session(path, options.engine, options.choice));
   const Model& model = *session.model;
   const Memory memory = count_memory(model, options.context);
   if (options.json) {
@@ -149,7 +152,7 @@ Result<int> execute(const Options& options) {
                                      session.executor->describe())));
   PLUMB_TRY_STATUS(print(configuration_text(model) + "\n"));
   PLUMB_TRY_STATUS(print(stages_text(model.network.graph, options.all) + "\n"));
-  PLUMB_TRY_STATUS(print(tensors_text(model.network, options.all) + "\n"));
+  PLUMB_TRY_STATUS(print(tensors_text(model.network, *session.executor, options.all) + "\n"));
   PLUMB_TRY_STATUS(print(memory_text(memory)));
   return kDone;
 }

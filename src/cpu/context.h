@@ -60,6 +60,12 @@ struct Operands {
 
 using Outputs = std::vector<Array>;
 
+inline Outputs one(Array y) {
+  Outputs outputs;
+  outputs.push_back(std::move(y));
+  return outputs;
+}
+
 // An array with x's rows and another shape of each.
 Array array_like(const Array& x, const Shape& row_shape, const Context& context);
 

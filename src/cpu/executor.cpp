@@ -10,6 +10,7 @@
 #include "cpu/plan.h"
 
 namespace plumb::cpu {
+
 namespace {
 
 // Tokens of a sequence that are computed together where the caller does not say: enough that unpacking a weight costs
@@ -17,25 +18,6 @@ namespace {
 constexpr std::int64_t kUsualChunk = 512;
 // Positions and ids are held as floats.
 constexpr std::int64_t kMostPositions = 1 << 24;
-
-const Kernels& kernels_for(Isa isa) {
-#if defined(__x86_64__)
-  switch (isa) {
-    case Isa::kPortable:
-      return kPortableKernels;
-    case Isa::kAvx2:
-      return kAvx2Kernels;
-    case Isa::kAvx512:
-      return kAvx512Kernels;
-    case Isa::kAvx512Vnni:
-      return kAvx512VnniKernels;
-    case Isa::kAvx512Bf16:
-      return kAvx512Bf16Kernels;
-  }
-#endif
-  static_cast<void>(isa);
-  return kPortableKernels;
-}
 
 class CpuSequence final : public Sequence {
  public:

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "cpu/kernels/kernels.h"
+
 namespace plumb::cpu {
 
 std::string_view to_string(Isa isa) {
@@ -40,6 +42,25 @@ Result<Isa> isa_from_name(std::string_view name) {
   return Error{ErrorCode::kInvalidArgument, "the instruction set \"" + std::string(name) +
                                                 "\" is not one that this machine runs: it has " +
                                                 known};
+}
+
+const Kernels& kernels_for(Isa isa) {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::kPortable:
+      return kPortableKernels;
+    case Isa::kAvx2:
+      return kAvx2Kernels;
+    case Isa::kAvx512:
+      return kAvx512Kernels;
+    case Isa::kAvx512Vnni:
+      return kAvx512VnniKernels;
+    case Isa::kAvx512Bf16:
+      return kAvx512Bf16Kernels;
+  }
+#endif
+  static_cast<void>(isa);
+  return kPortableKernels;
 }
 
 }  // namespace plumb::cpu

@@ -19,6 +19,9 @@ enum class Isa : std::uint8_t {
 
 std::string_view to_string(Isa isa);
 
+struct Kernels;
+const Kernels& kernels_for(Isa isa);  // that this build has; of those that it has not, the portable ones
+
 // Those that this machine and its operating system run, the best last.
 std::vector<Isa> available_isas();
 

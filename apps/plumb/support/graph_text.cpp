@@ -124,7 +124,7 @@ std::string stages_text(const Graph& graph, bool all) {
   return text;
 }
 
-std::string tensors_text(const BoundGraph& network, bool all) {
+std::string tensors_text(const BoundGraph& network, const Executor& executor, bool all) {
   std::vector<std::string> names;
   std::vector<std::string> kinds;
   for (std::size_t i = 0; i < network.weights.size(); ++i) {
@@ -132,6 +132,8 @@ std::string tensors_text(const BoundGraph& network, bool all) {
     names.push_back(network.graph.params[i].name);
     kinds.push_back(fmt::format("{:<18} {:<8} {:>10}", to_string(weight.shape()), weight.format(),
                                 byte_text(weight.stored_bytes())));
+    if (const std::string path = executor.path_of(i); !path.empty())
+      kinds.back() += "  runs as " + path;
   }
   std::vector<NameGroup> groups;
   for (std::size_t i = 0; all && i < names.size(); ++i)

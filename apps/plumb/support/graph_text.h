@@ -11,7 +11,8 @@ namespace plumb {
 std::string stages_text(const Graph& graph, bool all);
 
 // One line for each tensor, or for those whose names differ in nothing but numbers, unless `all`.
-std::string tensors_text(const BoundGraph& network, bool all);
+// How it runs stands behind it where the executor holds it in another way than the file.
+std::string tensors_text(const BoundGraph& network, const Executor& executor, bool all);
 
 std::string byte_text(std::uint64_t count);  // "512 B", "6.04 MB"
 

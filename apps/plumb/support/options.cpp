@@ -25,7 +25,28 @@ void declare(Arguments& arguments, EngineOptions& options) {
                  "Read this in place of the folder's config.json");
 }
 
+void declare(Arguments& arguments, ExecutorChoice& choice) {
+  arguments.text("--executor", "NAME [reference]", choice.executor,
+                 "reference: every precision, slow; cpu: float32, fast");
+  arguments.text("--isa", "NAME [auto]", choice.isa,
+                 "Of the cpu executor: portable, avx2, avx512, avx512vnni, avx512bf16, or the best there is");
+  arguments.text("--activations", "NAME [exact]", choice.activations,
+                 "Of the cpu executor. exact: float32; short: int8 where weights are quantised, bfloat16 where they are");
+}
+
 namespace {
+
+// Options of one executor that are given for the other would be ignored in silence.
+Status check_choice(ExecutorKind kind, const EngineOptions& options, const ExecutorChoice& choice) {
+  const bool cpu = kind == ExecutorKind::kCpu;
+  const char* stray = nullptr;
+  if (cpu && options.precision && *options.precision != "fp32") stray = "--precision";
+  if (!cpu && choice.isa) stray = "--isa";
+  if (!cpu && choice.activations) stray = "--activations";
+  if (stray == nullptr) return {};
+  return Error{ErrorCode::kInvalidArgument,
+               fmt::format("{} is for the {} executor", stray, cpu ? "reference" : "cpu")};
+}
 
 Status check_exists(const fs::path& path) {
   std::error_code ignored;
@@ -36,7 +57,10 @@ Status check_exists(const fs::path& path) {
 
 }  // namespace
 
-Result<Session> open_session(const fs::path& path, const EngineOptions& options) {
+Result<Session> open_session(const fs::path& path, const EngineOptions& options,
+                             const ExecutorChoice& choice) {
+  PLUMB_TRY(const ExecutorKind kind, executor_from_name(choice.executor.value_or("reference")));
+  PLUMB_TRY_STATUS(check_choice(kind, options, choice));
   PLUMB_TRY(const Precision precision, precision_from_name(options.precision.value_or("fp32")));
   PLUMB_TRY_STATUS(check_exists(path));
   LoadOptions load;
@@ -48,7 +72,11 @@ Result<Session> open_session(const fs::path& path, const EngineOptions& options)
     print_note(warning);
   PLUMB_TRY(session.executor,
             make_executor(*session.model,
-                          {.precision = precision, .threads = static_cast<int>(options.threads)}));
+                          {.precision = precision,
+                           .threads = static_cast<int>(options.threads),
+                           .kind = kind,
+                           .isa = choice.isa.value_or("auto"),
+                           .activations = choice.activations.value_or("exact")}));
   return session;
 }
 

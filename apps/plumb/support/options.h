@@ -21,6 +21,15 @@ struct EngineOptions {
 
 void declare(Arguments& arguments, EngineOptions& options);
 
+// Which executor runs, for commands that let one choose; the others use the reference executor.
+struct ExecutorChoice {
+  std::optional<std::string> executor;
+  std::optional<std::string> isa;
+  std::optional<std::string> activations;
+};
+
+void declare(Arguments& arguments, ExecutorChoice& choice);
+
 // The model does not move: the executor refers to it.
 struct Session {
   std::unique_ptr<const Model> model;
@@ -28,7 +37,8 @@ struct Session {
 };
 
 // Notes on standard error what the model's files say and no stage reads.
-Result<Session> open_session(const std::filesystem::path& path, const EngineOptions& options);
+Result<Session> open_session(const std::filesystem::path& path, const EngineOptions& options,
+                             const ExecutorChoice& choice = {});
 
 // The tokenizer alone: MODEL needs no weights for it.
 Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const std::filesystem::path& path);

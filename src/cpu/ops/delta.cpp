@@ -56,9 +56,7 @@ Outputs run(const Convolution& op, const Operands& operands, const Context& cont
       std::copy_n(y.row(segment.first), segment.rows * channels, rows.begin() + before * channels);
     std::copy(rows.end() - before * channels, rows.end(), window.begin());
   }
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 namespace {

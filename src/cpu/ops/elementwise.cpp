@@ -61,9 +61,7 @@ Outputs run(const Norm& op, const Operands& operands, const Context& context) {
     for (std::int64_t i = begin * x.width(); i < end * x.width(); i += span)
       normalise(context, op, x.data() + i, weight, span, y.data() + i);
   });
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 Outputs run(const Gated& op, const Operands& operands, const Context& context) {
@@ -81,9 +79,7 @@ Outputs run(const Gated& op, const Operands& operands, const Context& context) {
       gate_row(context, op, same.data(), up.row(t), up.width(), y.row(t));
     }
   });
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 namespace {
@@ -98,9 +94,7 @@ Outputs map(const Array& x, const Context& context, std::int64_t cost, F f) {
         y.row(t)[i] = f(x.row(t)[i], i);
     }
   });
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 }  // namespace
@@ -118,9 +112,7 @@ Outputs run(const Add& op, const Operands& operands, const Context& context) {
     context.kernels->add(x.row(begin), branch.row(begin), static_cast<float>(op.factor),
                          (end - begin) * x.width(), y.row(begin));
   });
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 Outputs run(const Clamp& op, const Operands& operands, const Context& context) {
@@ -155,9 +147,7 @@ Outputs run(const L2Norm& op, const Operands& operands, const Context& context) 
         y.data()[first + i] = from[i] * inverse * scale;
     }
   });
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 Outputs run(const LogDecay& op, const Operands& operands, const Context& context) {
@@ -195,9 +185,7 @@ Outputs run(const GatedNorm& op, const Operands& operands, const Context& contex
         y.row(t)[i] *= gate(i);
     }
   });
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 Outputs run(const Slice& op, const Operands& operands, const Context& context) {
@@ -210,9 +198,7 @@ Outputs run(const Slice& op, const Operands& operands, const Context& context) {
     for (std::int64_t g = 0; g < op.groups; ++g)
       std::copy_n(x.row(t) + g * group + op.first, taken, y.row(t) + g * taken);
   }
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 Outputs run(const Concat&, const Operands& operands, const Context& context) {
@@ -225,9 +211,7 @@ Outputs run(const Concat&, const Operands& operands, const Context& context) {
     for (const Array* x : operands.inputs)
       out = std::copy_n(x->row(t), x->width(), out);
   }
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 Outputs run(const JoinHeads&, const Operands& operands, const Context& context) {
@@ -247,9 +231,7 @@ Outputs run(const JoinHeads&, const Operands& operands, const Context& context) 
       }
     }
   }
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 }  // namespace plumb::cpu

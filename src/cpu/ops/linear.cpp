@@ -9,12 +9,6 @@
 namespace plumb::cpu {
 namespace {
 
-Outputs one(Array y) {
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
-}
-
 Product product_of(const Operands& operands, const Array& x, Array& y, std::int64_t groups) {
   const StageWeights& weights = *operands.weights;
   const bool bias = weights.vectors.size() > 1;

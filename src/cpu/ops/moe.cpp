@@ -199,9 +199,7 @@ Outputs run(const Experts& op, const Operands& operands, const Context& context)
       }
     }
   });
-  Outputs outputs;
-  outputs.push_back(std::move(out));
-  return outputs;
+  return one(std::move(out));
 }
 
 }  // namespace plumb::cpu

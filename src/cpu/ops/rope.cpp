@@ -78,9 +78,7 @@ Outputs run(const Rope& op, const Operands& operands, const Context& context) {
         rotate(op, table.cos.data() + at, table.sin.data() + at, y.row(t) + head + first);
     }
   });
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
+  return one(std::move(y));
 }
 
 }  // namespace plumb::cpu

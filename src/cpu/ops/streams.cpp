@@ -7,12 +7,6 @@
 namespace plumb::cpu {
 namespace {
 
-Outputs one(Array y) {
-  Outputs outputs;
-  outputs.push_back(std::move(y));
-  return outputs;
-}
-
 float sigmoid(float x) {
   return 1 / (1 + std::exp(-x));
 }
