@@ -58,16 +58,20 @@ function(plumb_models name)
   endif()
 endfunction()
 
-# plumb_cpu_flags(FOLDER): the files of FOLDER that are named after an instruction set are compiled for it; which of them
+# plumb_cpu_flags(FOLDER): those files of FOLDER that are named after an instruction set are compiled for it; which of them
 # runs is decided at run time. On other processors than x86-64 they are left out.
 function(plumb_cpu_flags folder)
   set(avx2 -mavx2 -mfma -mf16c)
+  set(avxvnni ${avx2} -mavxvnni)
   set(avx512 ${avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl)
   set(avx512vnni ${avx512} -mavx512vnni)
   set(avx512bf16 ${avx512vnni} -mavx512bf16)
-  foreach(isa avx2 avx512 avx512vnni avx512bf16)
+  set(amx ${avx512bf16} -mamx-tile -mamx-int8 -mamx-bf16)
+  foreach(isa avx2 avxvnni avx512 avx512vnni avx512bf16 amx)
     set(file ${CMAKE_SOURCE_DIR}/${folder}/${isa}.cpp)
-    if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    if(NOT EXISTS ${file})
+      continue()
+    elseif(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
       set_source_files_properties(${file} PROPERTIES HEADER_FILE_ONLY ON)
     else()
       # GCC 12 sees its own headers' undefined vectors as mistakes (GCC bug 105593).

@@ -74,6 +74,11 @@ void Arguments::required(const std::string& name, std::string& target, const std
   impl_->app.add_option(name, target, help)->required()->option_text(" ");
 }
 
+void Arguments::several(const std::string& name, std::vector<std::string>& target,
+                        const std::string& help) {
+  impl_->app.add_option(name, target, help)->option_text("...");
+}
+
 void Arguments::flag(const std::string& name, bool& target, const std::string& help) {
   impl_->app.add_flag(name, target, help)->group(impl_->group)->disable_flag_override();
 }

@@ -24,6 +24,7 @@ class Arguments {
   void positional(const std::string& name, std::optional<std::string>& target,
                   const std::string& help);
   void required(const std::string& name, std::string& target, const std::string& help);
+  void several(const std::string& name, std::vector<std::string>& target, const std::string& help);
   void flag(const std::string& name, bool& target, const std::string& help);
   void text(const std::string& name, const std::string& what, std::optional<std::string>& target,
             const std::string& help);
