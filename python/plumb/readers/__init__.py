@@ -1,0 +1,2 @@
+def read_llama_cpp(): pass
+def read_sglang(): pass
