@@ -7,8 +7,9 @@
 torch, transformers and mlx are imported only when a model of theirs is captured.
 """
 from plumb.capture import capture
+from plumb.differences import Difference, known_differences
 from plumb.readers import read_llama_cpp, read_sglang
 from plumb.trace import Step, Trace, TraceError
 
-__all__ = ["Step", "Trace", "TraceError", "capture", "read_llama_cpp", "read_sglang"]
+__all__ = ["Difference", "Step", "Trace", "TraceError", "capture", "known_differences", "read_llama_cpp", "read_sglang"]
 __version__ = "0.1.0"

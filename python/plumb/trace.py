@@ -19,6 +19,7 @@ from plumb import _numbers
 FORMAT = "plumb-trace/1"
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 _MANIFEST, _TENSORS, _INDEX = "manifest.json", "tensors.safetensors", "tensors.safetensors.index.json"
+_PARTIAL = "partial.safetensors"
 # Without a token axis: what holds at the end of a step.
 _STEP_STAGES = re.compile(r".*\.(linear\.state|attn\.compressed(_\w+)?|attn\.index_entries(_\w+)?)(\.positions)?")
 # One row for each token all the same: what the blocks of the two lists are made of.
@@ -54,7 +55,8 @@ class Trace:
     A value is looked up by step and stage, `trace[0, "embed"]`, or by its stored name, `trace["0/embed"]`. The first axis is the token axis.
     NumPy has neither bfloat16 nor 8-bit floats: they come as float32, exactly; `stored_dtype` tells what they were.
     `not_observed` says what the engine computes that this trace does not hold: {"stage": a name or pattern, "why": a sentence}.
-    `extra` holds the manifest's other keys, which are kept.
+    `partial` holds the (step, stage) of which only some values are known, NaN standing for the others: they are stored in a file of their own,
+    partial.safetensors, which no other program takes for whole values. `extra` holds the manifest's other keys, which are kept.
     """
 
     def __init__(self, *, engine: Mapping[str, Any] | None = None, model: Mapping[str, Any] | None = None, dtype: str | None = None,
@@ -72,6 +74,7 @@ class Trace:
         self.stages: list[str] = []
         self.not_observed = [dict(entry) for entry in not_observed]
         self.extra = dict(extra or {})
+        self.partial: set[tuple[int, str]] = set()
         self._stored: dict[tuple[int, str], tuple[str, np.ndarray]] = {}
 
     # What is in it.
@@ -122,10 +125,12 @@ class Trace:
         self.steps.append(Step(int(first), int(count)))
         return len(self.steps) - 1
 
-    def add(self, stage: str, values: np.ndarray | Sequence[Any], *, step: int | None = None, dtype: str | None = None) -> None:
+    def add(self, stage: str, values: np.ndarray | Sequence[Any], *, step: int | None = None, dtype: str | None = None,
+            partial: bool = False) -> None:
         """Stores a stage's value, [tokens, …] of the last step or of the one that is named. `dtype` ("bfloat16") says how the engine
-        held it where the array's own type does not; bfloat16 is rounded to nearest even. TraceError for a step that has not begun, a
-        name that is no stage's, a value that is there already, and numbers that do not fit."""
+        held it where the array's own type does not; bfloat16 is rounded to nearest even. `partial`: NaN stands for values that are not
+        known. TraceError for a step that has not begun, a name that is no stage's, a value that is there already, and numbers that do
+        not fit."""
         if step is None:
             step = len(self.steps) - 1
         if not 0 <= step < len(self.steps):
@@ -137,6 +142,8 @@ class Trace:
         except ValueError as error:
             raise TraceError(f"{step}/{stage}: {error}") from None
         self._put(step, stage, name, bits)
+        if partial:
+            self.partial.add((step, stage))
 
     def add_bits(self, stage: str, bits: np.ndarray, dtype: str, *, step: int | None = None) -> None:
         """As add(), with the stored bits: uint16 for bfloat16, the values themselves for native types."""
@@ -170,7 +177,7 @@ class Trace:
             count = self.steps[step].count
             if has_token_axis(stage) and (bits.ndim == 0 or bits.shape[0] != count):
                 found.append(f"{step}/{stage}: the shape is {list(bits.shape)}, the step has {count} tokens")
-            if dtype[0] != "F" and dtype != "BF16" or stage.endswith(".scores"):
+            if dtype[0] != "F" and dtype != "BF16" or stage.endswith(".scores") or (step, stage) in self.partial:
                 continue
             odd = int(np.size(bits) - np.count_nonzero(np.isfinite(_numbers.values_of(bits, dtype))))
             if odd:
@@ -195,6 +202,8 @@ class Trace:
                 if step >= len(trace.steps):
                     raise TraceError(f"{file}: {name}: there is no step {step}, the manifest has {len(trace.steps)}")
                 trace._put(step, stage, dtype, bits)
+                if file.name == _PARTIAL:
+                    trace.partial.add((step, stage))
         return trace
 
     def write(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -210,7 +219,9 @@ class Trace:
         temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             (temporary / _MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-            self._write_tensors(temporary / _TENSORS)
+            self._write_tensors(temporary / _TENSORS, [key for key in self._stored if key not in self.partial])
+            if self.partial:
+                self._write_tensors(temporary / _PARTIAL, [key for key in self._stored if key in self.partial])
             temporary.chmod(0o777 & ~_umask())
             if folder.exists():
                 shutil.rmtree(folder)
@@ -218,9 +229,10 @@ class Trace:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    def _write_tensors(self, file: pathlib.Path) -> None:
+    def _write_tensors(self, file: pathlib.Path, keys: list[tuple[int, str]]) -> None:
         specs = {}
-        for (step, stage), (dtype, bits) in self._stored.items():
+        for step, stage in keys:
+            dtype, bits = self._stored[step, stage]
             specs[f"{step}/{stage}"] = safetensors.TensorSpec(dtype=_numbers.safetensors_writer_name(dtype), shape=list(bits.shape),
                                                               data_ptr=bits.ctypes.data, data_len=bits.nbytes)
         safetensors.serialize_file(specs, str(file))  # self._stored keeps the arrays alive until here
@@ -230,7 +242,8 @@ class Trace:
             "format": FORMAT, "engine": self.engine, "model": self.model, "dtype": self.dtype, "prompt": self.prompt,
             "rendered": self.rendered, "token_ids": self.token_ids, "generated": self.generated, "sampler": self.sampler,
             "stop_ids": self.stop_ids, "steps": [{"first": step.first, "count": step.count} for step in self.steps],
-            "stages": self.stages, "not_observed": self.not_observed,
+            "stages": [stage for stage in self.stages if any((n, stage) not in self.partial for n in range(len(self.steps)) if (n, stage) in self)],
+            "not_observed": self.not_observed,
         }
         twice = sorted(set(own) & set(self.extra))
         if twice:
@@ -298,8 +311,9 @@ def _notes(entries: list[Any] | None) -> list[dict[str, str]]:
 
 
 def _tensor_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    partial = [folder / _PARTIAL] if (folder / _PARTIAL).exists() else []
     if (folder / _TENSORS).exists():
-        return [folder / _TENSORS]
+        return [folder / _TENSORS, *partial]
     index = folder / _INDEX
     if not index.exists():
         raise TraceError(f"{folder}: neither {_TENSORS} nor {_INDEX} is there")
@@ -309,7 +323,7 @@ def _tensor_files(folder: pathlib.Path) -> list[pathlib.Path]:
         raise TraceError(f"{index}: is no index of safetensors files") from None
     if any(not isinstance(name, str) or pathlib.Path(name).name != name for name in names):
         raise TraceError(f"{index}: names a file outside of the trace")
-    return [folder / name for name in sorted(names)]
+    return [folder / name for name in sorted(names)] + partial
 
 
 def _read_tensors(file: pathlib.Path) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -329,7 +343,7 @@ def _check_replaceable(folder: pathlib.Path) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise FileExistsError(f"{folder} is no folder of a trace")
     odd = [entry.name for entry in folder.iterdir()
-           if entry.name not in (_MANIFEST, _TENSORS, _INDEX) and not re.fullmatch(r"tensors-\d{5}-of-\d{5}\.safetensors", entry.name)]
+           if entry.name not in (_MANIFEST, _TENSORS, _INDEX, _PARTIAL) and not re.fullmatch(r"tensors-\d{5}-of-\d{5}\.safetensors", entry.name)]
     if odd or not (folder / _MANIFEST).exists():
         raise FileExistsError(f"{folder} is no trace{': it holds ' + odd[0] if odd else ''}")
 
