@@ -204,6 +204,8 @@ class Trace:
                 trace._put(step, stage, dtype, bits)
                 if file.name == _PARTIAL:
                     trace.partial.add((step, stage))
+        order = {stage: place for place, stage in enumerate(trace.stages)}  # safetensors has an order of its own
+        trace._stored = dict(sorted(trace._stored.items(), key=lambda item: (item[0][0], order[item[0][1]])))
         return trace
 
     def write(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:

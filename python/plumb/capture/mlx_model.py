@@ -108,8 +108,6 @@ class MlxCapture:
         self._watch_attention(layer, parts)
         self._watch_experts(layer, parts)
         self._watch(module, layer, [Watch("residual", "out", forms.flat)])
-        if "post_self_attn_layernorm" not in parts and "input_layernorm" not in parts:
-            pass
         for path in ("self_attn", "linear_attn", "mlp", "block_sparse_moe"):
             if path in parts:
                 self._hook(parts[path], None, self._leave)
@@ -121,7 +119,7 @@ class MlxCapture:
             return
         latent = "self_attn.kv_a_proj_with_mqa" in parts
         q, qkv = parts.get("self_attn.q_proj"), parts.get("self_attn.qkv_proj")
-        gated = q is not None and _outputs(q) == 2 * _inputs(out)
+        gated = _is_gated(layer.module.self_attn)
         if gated:
             self._watch(q, layer, [Watch("attn.q_and_gate", "out", forms.two_per_head), Watch("attn.q", "out", forms.first_of_two),
                                    Watch("attn.gate", "out", forms.second_of_two)])
@@ -309,8 +307,7 @@ class MlxCapture:
             self._replace(namespace, "mx", _Watched(mx, self._on_mx_call))
 
     def _on_attention(self, layer: _Layer, _args: tuple, result: mx.array) -> None:
-        attention = layer.module.self_attn
-        if hasattr(attention, "q_proj") and _outputs(attention.q_proj) == 2 * _inputs(attention.o_proj):
+        if _is_gated(layer.module.self_attn):
             self._keep(layer, "attn.context", result, forms.heads_first)
 
     def _on_unit_vectors(self, layer: _Layer, args: tuple, result: tuple) -> None:
@@ -388,6 +385,12 @@ def _find_decoder(model: Any) -> Any:
 
 def _model_args(model: Any) -> dict[str, Any]:
     return dataclasses.asdict(model.args) if dataclasses.is_dataclass(getattr(model, "args", None)) else {}
+
+
+def _is_gated(attention: Any) -> bool:
+    """Whether the query projection yields a gate as well; latent attention's queries and values differ in width."""
+    plain = "q_proj" in attention and "kv_a_proj_with_mqa" not in attention
+    return plain and _outputs(attention.q_proj) == 2 * _inputs(attention.o_proj)
 
 
 def _outputs(linear: Any) -> int:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from plumb import _numbers
 from plumb.capture.stages import Form, Sizes
 from plumb.trace import Trace, TraceError
 
@@ -114,11 +113,3 @@ def checkpoint_config(folder: str | os.PathLike[str] | None) -> dict[str, Any] |
 def jsonable(value: Any) -> Any:
     """A configuration's values as JSON has them."""
     return json.loads(json.dumps(value, default=str))
-
-
-def bits_of_ids(ids: Any) -> np.ndarray:
-    return np.asarray(ids)
-
-
-def number_type(name: str) -> str:
-    return _numbers.dtype_name(name)

@@ -168,6 +168,7 @@ def _watch_latent_attention(watch: Callable[..., None]) -> None:
         watch(f"{path}.kv_norm", f"{stage}_norm", "out", blocks)
     watch("self_attn.compressor", "attn.compressed", "out0", blocks)
     watch("self_attn.compressor.indexer", "attn.selected")
+    watch("self_attn.compressor.indexer.q_b_proj", "attn.index_q")
     watch("self_attn.compressor.indexer.scorer", "attn.index_entries", "in1", blocks)
     watch("self_attn.compressor.indexer.scorer.weights_proj", "attn.index_weights")
     watch("self_attn.o_a_proj", "attn.out_a", form=streams)

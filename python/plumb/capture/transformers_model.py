@@ -103,6 +103,8 @@ class TransformersCapture:
         for namespace in {type(m).__module__ for m in self._decoder.modules() if type(m).__module__.startswith("transformers.models.")}:
             self._wrap_functions(sys.modules[namespace])
         self._expected |= dict.fromkeys(("embed", "norm", "logits"), "the model that was captured ends before it")
+        if hasattr(self._model, "generate"):
+            self._model.generate = self._watched_generation(self._model.generate)  # on this object alone, until remove()
         self._calls.__enter__()
 
     def remove(self) -> None:
@@ -112,6 +114,7 @@ class TransformersCapture:
             handle.remove()
         for owner, name, original in reversed(self._replaced):
             setattr(owner, name, original)
+        vars(self._model).pop("generate", None)
         self._recorder.note_missing(self._expected, len(self._decoder.layers))
 
     def _install_layer(self, number: int, module: torch.nn.Module) -> None:
@@ -122,6 +125,7 @@ class TransformersCapture:
             for path, watches in forms.layer_watches(lambda p: p in parts, heads_before_tokens=before_tokens).items():
                 self._watch(parts[path], layer, watches)
             self._watch_projections(layer, parts)
+            self._watch_index(layer, parts)
             self._watch_experts(layer, parts)
             last = "streams" if "attn_hc" in parts else "residual"
             self._watch(module, layer, [Watch(last, "out", forms.streams if last == "streams" else forms.flat)])
@@ -137,7 +141,8 @@ class TransformersCapture:
     def _watch_projections(self, layer: _Layer, parts: dict[str, torch.nn.Module]) -> None:
         """Queries, which come alone, with a gate, or with keys and values."""
         q, qkv = parts.get("self_attn.q_proj"), parts.get("self_attn.qkv_proj")
-        if q is not None and q.out_features == 2 * parts["self_attn.o_proj"].in_features:
+        latent = "self_attn.kv_a_proj_with_mqa" in parts  # whose queries and values differ in width
+        if q is not None and not latent and q.out_features == 2 * parts["self_attn.o_proj"].in_features:
             self._watch(q, layer, [Watch("attn.q_and_gate", "out", forms.two_per_head), Watch("attn.q", "out", forms.first_of_two),
                                    Watch("attn.gate", "out", forms.second_of_two)])
             self._watch(parts["self_attn.o_proj"], layer, [Watch("attn.gated", "in", forms.heads)])
@@ -148,6 +153,12 @@ class TransformersCapture:
             second = first + (qkv.out_features - first) // 2
             bounds = {"attn.q": (0, first), "attn.k": (first, second), "attn.v": (second, qkv.out_features)}
             self._watch(qkv, layer, [Watch(stage, "out", forms.slice_of(*bound)) for stage, bound in bounds.items()])
+
+    def _watch_index(self, layer: _Layer, parts: dict[str, torch.nn.Module]) -> None:
+        indexer = parts.get("self_attn.compressor.indexer")
+        if indexer is not None:
+            width = indexer.head_dim
+            self._watch(indexer.q_b_proj, layer, [Watch("attn.index_q", "out", lambda x, s: x.reshape(s.tokens, -1, width))])
 
     def _watch_experts(self, layer: _Layer, parts: dict[str, torch.nn.Module]) -> None:
         router = parts.get("mlp.router") or parts.get("mlp.gate")
@@ -242,6 +253,27 @@ class TransformersCapture:
             if logits is not None and self._decoder is not self._model:
                 self._record(None, "logits", logits, forms.rows)
         self._recorder.end()
+
+    def _watched_generation(self, generate: Callable) -> Callable:
+        """generate() tells what the passes do not: the last token, which is fed to none, how tokens are chosen, and where it ends."""
+
+        def watched(inputs=None, generation_config=None, **kwargs):
+            result = generate(inputs, generation_config, **kwargs)
+            trace = self._recorder.trace
+            sequence = (result if isinstance(result, torch.Tensor) else result.sequences)[0].tolist()
+            fed = trace.token_ids + trace.generated
+            if sequence[: len(fed)] == fed:
+                trace.generated = sequence[len(trace.token_ids) :]
+            config = generation_config or self._model.generation_config
+            settings = {key: kwargs.get(key, getattr(config, key, None)) for key in _SAMPLER}
+            used = {key: value for key, value in settings.items() if value is not None and key != "do_sample"}
+            greedy = {"temperature": 0} | {key: used[key] for key in ("repetition_penalty",) if key in used}
+            trace.sampler = used if settings["do_sample"] else greedy
+            stops = kwargs.get("eos_token_id", config.eos_token_id)
+            trace.stop_ids = [] if stops is None else [int(i) for i in np.atleast_1d(stops)]
+            return result
+
+        return watched
 
     def _record(self, layer: _Layer | None, stage: str, value: Any, form: Form) -> None:
         if not self._recorder.running or not isinstance(value, torch.Tensor):
@@ -439,6 +471,7 @@ class TransformersCapture:
             self._record(scope.layer, f"{scope.kind}.pre", result, forms.flat)
 
 
+_SAMPLER = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 _PRODUCTS = ("mul", "__mul__", "div", "__truediv__", "true_divide")
 _CALLS = {
     "softmax": TransformersCapture._in_softmax, "router": TransformersCapture._in_router, "delta": TransformersCapture._in_delta,
