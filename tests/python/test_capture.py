@@ -10,7 +10,7 @@ import pytest
 import torch
 from capture_models import by_expert, distance, load, reference_trace, run, same_keys
 from live_reference import stable_topk
-from transformers import AutoModel
+from transformers import AutoModel, DynamicCache
 
 SOURCES = capture_models.sources()
 DTYPES = (torch.float32, torch.bfloat16)
@@ -143,16 +143,21 @@ def test_stages_and_layers_are_chosen():
     assert trace.not_observed == []
 
 
-def test_a_prompt_in_chunks():
+def test_a_prompt_in_chunks(plumb, tmp_path):
+    """The first token is chosen where the prompt ends, in whichever step that is: nothing was sampled here."""
     model, ids = load(checkpoints.folder("llama"), torch.float32), [5, 6, 7, 8, 9]
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=model.config)
+    cache, logits = DynamicCache(config=model.config), None
     with package.capture(model, token_ids=ids, prompt="text") as trace, torch.no_grad():
-        for part in (ids[:3], ids[3:], [11]):
-            model(torch.tensor([part]), past_key_values=cache)
-    assert trace.token_ids == ids and trace.generated == [11] and trace.prompt == "text"
-    assert [(step.first, step.count) for step in trace.steps] == [(0, 3), (3, 2), (5, 1)]
+        for part in (ids[:3], ids[3:], None, None):
+            fed = torch.tensor([part]) if part else logits[:, -1:].argmax(-1)
+            logits = model(fed, past_key_values=cache).logits
+    assert trace.token_ids == ids and trace.prompt == "text"
+    assert [(step.first, step.count) for step in trace.steps] == [(0, 3), (3, 2), (5, 1), (6, 1)]
+    assert trace.generated == [int(trace[step, "logits"][-1].argmax()) for step in (1, 2)]
+    trace.prompt = None
+    trace.write(tmp_path / "a.trace")
+    report = json.loads(plumb.call("diagnose", tmp_path / "a.trace", "--model", checkpoints.folder("llama"), "--json"))
+    assert report["verdict"] == "benign", report["summary"]
 
 
 def test_an_error_leaves_the_model_as_it_was():
