@@ -6,6 +6,7 @@
 
 torch, transformers and mlx are imported only when a model of theirs is captured.
 """
+
 from plumb.capture import capture
 from plumb.differences import Difference, known_differences
 from plumb.readers import read_llama_cpp, read_sglang

@@ -1,21 +1,46 @@
-"""Number types of a trace: the names that safetensors gives them, and their values in NumPy, which has no bfloat16 and no 8-bit floats."""
+"""Number types of a trace: the names that safetensors gives them, and their values in NumPy, which has no bfloat16 and no 8-bit
+floats."""
+
 from __future__ import annotations
 
 import numpy as np
 
 # Stored as they are in NumPy.
 NATIVE = {
-    "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"),
-    "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"),
-    "U64": np.dtype("<u8"), "U32": np.dtype("<u4"), "U16": np.dtype("<u2"), "U8": np.dtype("u1"), "BOOL": np.dtype("?"),
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
 }
 # Stored as bits of these types, seen as float32, which holds each of their values exactly.
 WIDENED = {"BF16": np.dtype("<u2"), "F8_E4M3": np.dtype("u1"), "F8_E5M2": np.dtype("u1"), "F8_E8M0": np.dtype("u1")}
 # By the names that torch, MLX, ml_dtypes and a manifest give them.
 BY_NAME = {
-    "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
-    "float8_e8m0fnu": "F8_E8M0", "int64": "I64", "int32": "I32", "int16": "I16", "int8": "I8", "uint64": "U64", "uint32": "U32",
-    "uint16": "U16", "uint8": "U8", "bool": "BOOL", "bool_": "BOOL",
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+    "float8_e8m0fnu": "F8_E8M0",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+    "bool_": "BOOL",
 }
 _SAFETENSORS_NAME = {dtype: name for name, dtype in BY_NAME.items() if name != "bool_"}
 
@@ -48,8 +73,8 @@ def values_of(bits: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def bits_of(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Values as they are stored under `dtype`, rounded to nearest even for bfloat16. ValueError where a value would be lost: an integer
-    out of range, or any type that this package only reads."""
+    """Values as they are stored under `dtype`, rounded to nearest even for bfloat16. ValueError where a value would be lost: an
+    integer out of range, or any type that this package only reads."""
     if values.dtype.name == "bfloat16":  # ml_dtypes: the bits themselves
         if dtype != "BF16":
             return bits_of(values.astype(np.float32), dtype)

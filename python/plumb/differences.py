@@ -1,5 +1,6 @@
-"""Where two traces differ, as far as both are known: for values that were printed in part (plumb.read_llama_cpp), which the program
-`plumb compare` does not take."""
+"""Where two traces differ, as far as both are known: for values that were printed in part (plumb.read_llama_cpp), which the
+program `plumb compare` does not take."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ from plumb.trace import Trace, TraceError
 
 @dataclass(frozen=True)
 class Difference:
-    """One stage of one step. relative: L2 of the difference over L2 of the reference, over the `known` of `of` values; largest: the largest
-    absolute difference, at the index `place` of the suspect's array."""
+    """One stage of one step. relative: L2 of the difference over L2 of the reference, over the `known` of `of` values; largest:
+    the largest absolute difference, at the index `place` of the suspect's array."""
 
     step: int
     stage: str
@@ -24,10 +25,11 @@ class Difference:
 
 
 def known_differences(suspect: Trace, reference: Trace) -> list[Difference]:
-    """The stages that both traces hold, in the suspect's order of execution, compared where the suspect's values are known (not NaN).
+    """The stages that both traces hold, in the suspect's order of execution, compared where the suspect's values are known (not
+    NaN).
 
-    A suspect's stage with fewer rows than the step has tokens is compared with the reference's last rows, one with fewer keys with the
-    last keys. TraceError for shapes that fit in no such way, and for runs of other token ids."""
+    A suspect's stage with fewer rows than the step has tokens is compared with the reference's last rows, one with fewer keys
+    with the last keys. TraceError for shapes that fit in no such way, and for runs of other token ids."""
     if suspect.token_ids != reference.token_ids:
         raise TraceError(f"the suspect's {len(suspect.token_ids)} prompt ids are not the reference's {len(reference.token_ids)}")
     found = []

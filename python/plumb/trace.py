@@ -1,4 +1,5 @@
 """plumb.Trace: what one engine computed in one run, as docs/trace-format.md has it on disk, in NumPy."""
+
 from __future__ import annotations
 
 import json
@@ -52,17 +53,28 @@ class Trace:
     >>> trace.add("embed", np.zeros((2, 64), np.float32))
     >>> trace.write("mine.trace")
 
-    A value is looked up by step and stage, `trace[0, "embed"]`, or by its stored name, `trace["0/embed"]`. The first axis is the token axis.
-    NumPy has neither bfloat16 nor 8-bit floats: they come as float32, exactly; `stored_dtype` tells what they were.
-    `not_observed` says what the engine computes that this trace does not hold: {"stage": a name or pattern, "why": a sentence}.
-    `partial` holds the (step, stage) of which only some values are known, NaN standing for the others: they are stored in a file of their own,
-    partial.safetensors, which no other program takes for whole values. `extra` holds the manifest's other keys, which are kept.
-    """
+    A value is looked up by step and stage, `trace[0, "embed"]`, or by its stored name, `trace["0/embed"]`. The first axis is
+    the token axis. NumPy has neither bfloat16 nor 8-bit floats: they come as float32, exactly; `stored_dtype` tells what they
+    were. `not_observed` says what the engine computes that this trace does not hold: {"stage": a name or pattern, "why": a
+    sentence}. `partial` holds the (step, stage) of which only some values are known, NaN standing for the others: they are
+    stored in a file of their own, partial.safetensors, which no other program takes for whole values. `extra` holds the
+    manifest's other keys, which are kept."""
 
-    def __init__(self, *, engine: Mapping[str, Any] | None = None, model: Mapping[str, Any] | None = None, dtype: str | None = None,
-                 prompt: str | None = None, rendered: str | None = None, token_ids: Sequence[int] = (), generated: Sequence[int] = (),
-                 sampler: Mapping[str, Any] | None = None, stop_ids: Sequence[int] | None = None,
-                 not_observed: Sequence[Mapping[str, str]] = (), extra: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Mapping[str, Any] | None = None,
+        model: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+        prompt: str | None = None,
+        rendered: str | None = None,
+        token_ids: Sequence[int] = (),
+        generated: Sequence[int] = (),
+        sampler: Mapping[str, Any] | None = None,
+        stop_ids: Sequence[int] | None = None,
+        not_observed: Sequence[Mapping[str, str]] = (),
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
         self.engine = dict(engine or {})
         self.model = dict(model or {})
         self.dtype = dtype
@@ -98,7 +110,8 @@ class Trace:
 
     def __repr__(self) -> str:
         steps = ", ".join(f"{step.first}+{step.count}" for step in self.steps[:4]) + (", …" if len(self.steps) > 4 else "")
-        return f"<Trace of {self.engine.get('name', '?')}: {len(self.stages)} stages, {len(self.steps)} steps ({steps}), {self.dtype}>"
+        name = self.engine.get("name", "?")
+        return f"<Trace of {name}: {len(self.stages)} stages, {len(self.steps)} steps ({steps}), {self.dtype}>"
 
     def stored_dtype(self, key: str | tuple[int, str]) -> str:
         """The number type in which the engine held a value: "BF16", "F32", "I32", …"""
@@ -125,12 +138,19 @@ class Trace:
         self.steps.append(Step(int(first), int(count)))
         return len(self.steps) - 1
 
-    def add(self, stage: str, values: np.ndarray | Sequence[Any], *, step: int | None = None, dtype: str | None = None,
-            partial: bool = False) -> None:
-        """Stores a stage's value, [tokens, …] of the last step or of the one that is named. `dtype` ("bfloat16") says how the engine
-        held it where the array's own type does not; bfloat16 is rounded to nearest even. `partial`: NaN stands for values that are not
-        known. TraceError for a step that has not begun, a name that is no stage's, a value that is there already, and numbers that do
-        not fit."""
+    def add(
+        self,
+        stage: str,
+        values: np.ndarray | Sequence[Any],
+        *,
+        step: int | None = None,
+        dtype: str | None = None,
+        partial: bool = False,
+    ) -> None:
+        """Stores a stage's value, [tokens, …] of the last step or of the one that is named. `dtype` ("bfloat16") says how the
+        engine held it where the array's own type does not; bfloat16 is rounded to nearest even. `partial`: NaN stands for
+        values that are not known. TraceError for a step that has not begun, a name that is no stage's, a value that is there
+        already, and numbers that do not fit."""
         if step is None:
             step = len(self.steps) - 1
         if not 0 <= step < len(self.steps):
@@ -165,9 +185,9 @@ class Trace:
     # What is wrong with it.
 
     def problems(self) -> list[str]:
-        """What departs from the format without making the trace unreadable, a sentence each: a first axis that is not the step's token
-        count (logits of the last token alone, padding), steps that feed more ids than there are, values that are not finite where a
-        masked score cannot be the reason."""
+        """What departs from the format without making the trace unreadable, a sentence each: a first axis that is not the
+        step's token count (logits of the last token alone, padding), steps that feed more ids than there are, values that are
+        not finite where a masked score cannot be the reason."""
         found = []
         fed = sum(step.count for step in self.steps)
         known = len(self.token_ids) + len(self.generated)
@@ -209,8 +229,8 @@ class Trace:
         return trace
 
     def write(self, folder: str | os.PathLike[str], *, force: bool = False) -> None:
-        """Writes the folder NAME.trace, under a temporary name first. FileExistsError when it is there; with `force` a trace is replaced,
-        and nothing else."""
+        """Writes the folder NAME.trace, under a temporary name first. FileExistsError when it is there; with `force` a trace is
+        replaced, and nothing else."""
         folder = pathlib.Path(os.path.abspath(folder))
         manifest = self._manifest()
         _from_manifest(manifest, folder / _MANIFEST)  # the same checks as at reading
@@ -235,16 +255,32 @@ class Trace:
         specs = {}
         for step, stage in keys:
             dtype, bits = self._stored[step, stage]
-            specs[f"{step}/{stage}"] = safetensors.TensorSpec(dtype=_numbers.safetensors_writer_name(dtype), shape=list(bits.shape),
-                                                              data_ptr=bits.ctypes.data, data_len=bits.nbytes)
+            specs[f"{step}/{stage}"] = safetensors.TensorSpec(
+                dtype=_numbers.safetensors_writer_name(dtype),
+                shape=list(bits.shape),
+                data_ptr=bits.ctypes.data,
+                data_len=bits.nbytes,
+            )
         safetensors.serialize_file(specs, str(file))  # self._stored keeps the arrays alive until here
 
     def _manifest(self) -> dict[str, Any]:
         own = {
-            "format": FORMAT, "engine": self.engine, "model": self.model, "dtype": self.dtype, "prompt": self.prompt,
-            "rendered": self.rendered, "token_ids": self.token_ids, "generated": self.generated, "sampler": self.sampler,
-            "stop_ids": self.stop_ids, "steps": [{"first": step.first, "count": step.count} for step in self.steps],
-            "stages": [stage for stage in self.stages if any((n, stage) not in self.partial for n in range(len(self.steps)) if (n, stage) in self)],
+            "format": FORMAT,
+            "engine": self.engine,
+            "model": self.model,
+            "dtype": self.dtype,
+            "prompt": self.prompt,
+            "rendered": self.rendered,
+            "token_ids": self.token_ids,
+            "generated": self.generated,
+            "sampler": self.sampler,
+            "stop_ids": self.stop_ids,
+            "steps": [{"first": step.first, "count": step.count} for step in self.steps],
+            "stages": [
+                stage
+                for stage in self.stages
+                if any((n, stage) not in self.partial for n in range(len(self.steps)) if (n, stage) in self)
+            ],
             "not_observed": self.not_observed,
         }
         twice = sorted(set(own) & set(self.extra))
@@ -291,9 +327,18 @@ def _from_manifest(manifest: Any, where: pathlib.Path) -> Trace:
 
     if manifest.get("dtype") is not None and manifest["dtype"] not in DTYPES:
         raise bad(f"dtype is {json.dumps(manifest['dtype'])[:40]}, known are {', '.join(DTYPES)}")
-    trace = Trace(engine=typed("engine", dict), model=typed("model", dict), dtype=manifest.get("dtype"), prompt=typed("prompt", str),
-                  rendered=typed("rendered", str), token_ids=ids("token_ids") or [], generated=ids("generated") or [],
-                  sampler=typed("sampler", dict), stop_ids=ids("stop_ids"), not_observed=_notes(typed("not_observed", list)))
+    trace = Trace(
+        engine=typed("engine", dict),
+        model=typed("model", dict),
+        dtype=manifest.get("dtype"),
+        prompt=typed("prompt", str),
+        rendered=typed("rendered", str),
+        token_ids=ids("token_ids") or [],
+        generated=ids("generated") or [],
+        sampler=typed("sampler", dict),
+        stop_ids=ids("stop_ids"),
+        not_observed=_notes(typed("not_observed", list)),
+    )
     for number, step in enumerate(typed("steps", list) or []):
         first, count = (step.get(key) if isinstance(step, dict) else None for key in ("first", "count"))
         whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (first, count))
@@ -301,8 +346,21 @@ def _from_manifest(manifest: Any, where: pathlib.Path) -> Trace:
             raise bad(f"step {number} needs integers first (0 or more) and count (1 or more)")
         trace.steps.append(Step(first, count))
     trace.stages = [stage for stage in typed("stages", list) or [] if isinstance(stage, str)]
-    known = {"format", "engine", "model", "dtype", "prompt", "rendered", "token_ids", "generated", "sampler", "stop_ids", "steps",
-             "stages", "not_observed"}
+    known = {
+        "format",
+        "engine",
+        "model",
+        "dtype",
+        "prompt",
+        "rendered",
+        "token_ids",
+        "generated",
+        "sampler",
+        "stop_ids",
+        "steps",
+        "stages",
+        "not_observed",
+    }
     trace.extra = {key: value for key, value in manifest.items() if key not in known}
     return trace
 
@@ -344,8 +402,12 @@ def _check_replaceable(folder: pathlib.Path) -> None:
     """As `plumb trace --force`: only what is a trace and nothing more is replaced."""
     if folder.is_symlink() or not folder.is_dir():
         raise FileExistsError(f"{folder} is no folder of a trace")
-    odd = [entry.name for entry in folder.iterdir()
-           if entry.name not in (_MANIFEST, _TENSORS, _INDEX, _PARTIAL) and not re.fullmatch(r"tensors-\d{5}-of-\d{5}\.safetensors", entry.name)]
+    odd = [
+        entry.name
+        for entry in folder.iterdir()
+        if entry.name not in (_MANIFEST, _TENSORS, _INDEX, _PARTIAL)
+        and not re.fullmatch(r"tensors-\d{5}-of-\d{5}\.safetensors", entry.name)
+    ]
     if odd or not (folder / _MANIFEST).exists():
         raise FileExistsError(f"{folder} is no trace{': it holds ' + odd[0] if odd else ''}")
 

@@ -1,4 +1,6 @@
-"""Models for the tests of plumb.capture: a small checkpoint of each architecture, from tests/data or drawn here from a fixed seed."""
+"""Models for the tests of plumb.capture: a small checkpoint of each architecture, from tests/data or drawn here from a fixed
+seed."""
+
 import random
 from dataclasses import dataclass
 

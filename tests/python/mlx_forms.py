@@ -1,4 +1,6 @@
-"""Checkpoints in the forms that mlx-lm reads: configurations as releases of transformers before 5 wrote them, experts in stacks."""
+"""Checkpoints in the forms that mlx-lm reads: configurations as releases of transformers before 5 wrote them, experts in
+stacks."""
+
 import json
 import shutil
 

@@ -1,5 +1,7 @@
-"""plumb.capture around transformers models: every architecture, in float32 and bfloat16. Capturing changes no bit of a logit; what it captures has the
-golden traces' names, shapes and types, and is in float32 what plumb's own reference executor computes, stage by stage."""
+"""plumb.capture around transformers models: every architecture, in float32 and bfloat16. Capturing changes no bit of a logit;
+what it captures has the golden traces' names, shapes and types, and is in float32 what plumb's own reference executor computes,
+stage by stage."""
+
 import json
 
 import capture_models
@@ -17,7 +19,13 @@ DTYPES = (torch.float32, torch.bfloat16)
 # float32 sums in another order, as test_trace.py has it; untrained weights magnify it (checkpoints.is_trained).
 FP32_LIMIT, UNTRAINED_LIMIT = 2e-5, 2e-4
 NOT_TRANSFORMERS = {  # stages of plumb's graph that transformers computes nowhere as a value of their own
-    "attn.k_plain", "attn.kv_b", "attn.kv_key", "attn.compressed_pooled.positions", "attn.index_entries_pooled.positions", "attn.selected.scores"}
+    "attn.k_plain",
+    "attn.kv_b",
+    "attn.kv_key",
+    "attn.compressed_pooled.positions",
+    "attn.index_entries_pooled.positions",
+    "attn.selected.scores",
+}
 GOLDEN = [name for name in checkpoints.names() if (checkpoints.folder(name) / "golden" / "bf16.trace").is_dir()]
 
 
@@ -37,7 +45,10 @@ def in_layer(stage):
 
 def traces_of(model):
     """What there is of a model, to see that nothing stays behind."""
-    return [(name, id(module), type(module), sorted(vars(module)), len(module._forward_hooks)) for name, module in model.named_modules()]
+    return [
+        (name, id(module), type(module), sorted(vars(module)), len(module._forward_hooks))
+        for name, module in model.named_modules()
+    ]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -180,7 +191,10 @@ def test_the_decoder_alone_has_no_logits():
 def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match="neither a transformers nor an mlx-lm model"), package.capture(torch.nn.Linear(2, 2)):
         pass
-    with pytest.raises(TypeError, match="a list of patterns"), package.capture(load(checkpoints.folder("llama"), torch.float32), stages="logits"):
+    with (
+        pytest.raises(TypeError, match="a list of patterns"),
+        package.capture(load(checkpoints.folder("llama"), torch.float32), stages="logits"),
+    ):
         pass
 
 

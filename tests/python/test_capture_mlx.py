@@ -1,5 +1,7 @@
-"""plumb.capture around mlx-lm models, in float32 and bfloat16: capturing changes no bit of a logit, and what it captures is what plumb's reference executor
-computes, but for what docs/findings.md tells of mlx-lm, which `plumb diagnose` names from the live capture."""
+"""plumb.capture around mlx-lm models, in float32 and bfloat16: capturing changes no bit of a logit, and what it captures is
+what plumb's reference executor computes, but for what docs/findings.md tells of mlx-lm, which `plumb diagnose` names from the
+live capture."""
+
 import json
 
 import checkpoints
@@ -7,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import plumb as package
 import pytest
-from capture_models import IDS, STEPS, SEED, drawn_deepseek_v3, drawn_hybrid, drawn_variant, reference_trace, stored, VARIANTS
+from capture_models import IDS, STEPS, VARIANTS, drawn_deepseek_v3, drawn_hybrid, drawn_variant, reference_trace, stored
 from mlx_forms import as_mlx_reads_it
 from mlx_lm.generate import stream_generate
 from mlx_lm.models.cache import make_prompt_cache
@@ -15,7 +17,10 @@ from mlx_lm.utils import load_model
 from test_capture import FP32_LIMIT, UNTRAINED_LIMIT, apart_at, in_layer
 
 mx.set_default_device(mx.cpu)
-SOURCES = [stored(checkpoints.folder(name)) for name in ("llama", "qwen2", "qwen3", "qwen3_moe", "olmoe", "mixtral", "qwen3_5", "gemma2", "gemma3", "gpt_oss")]
+SOURCES = [
+    stored(checkpoints.folder(name))
+    for name in ("llama", "qwen2", "qwen3", "qwen3_moe", "olmoe", "mixtral", "qwen3_5", "gemma2", "gemma3", "gpt_oss")
+]
 SOURCES += [stored(VARIANTS / name) for name in ("glm4", "olmo2", "olmo3", "smollm3")]
 SOURCES += [drawn_variant("mistral"), drawn_hybrid("qwen3_5_moe_text"), drawn_hybrid("qwen3_next"), drawn_deepseek_v3(0)]
 EXPERTS_IN_FLOAT32_ONLY = ("moe", "mixtral", "gpt_oss", "deepseek", "qwen3_next")  # mlx's gather on a CPU

@@ -1,4 +1,5 @@
 """docs/python.md is what happens: its Python session is run as doctests, its console session after it in the same folder."""
+
 import doctest
 import os
 import re
@@ -33,6 +34,13 @@ def test_python_session(session):
 
 @pytest.mark.parametrize(("command", "printed"), COMMANDS, ids=[command for command, _ in COMMANDS])
 def test_console_session(plumb_binary, session, command, printed):
-    done = subprocess.run(["sh", "-c", command.replace("build/release/plumb", '"$PLUMB"')], cwd=session, stdout=subprocess.PIPE, text=True,
-                          env={**os.environ, "PLUMB": str(plumb_binary)}, stdin=subprocess.DEVNULL, timeout=60)
+    done = subprocess.run(
+        ["sh", "-c", command.replace("build/release/plumb", '"$PLUMB"')],
+        cwd=session,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PLUMB": str(plumb_binary)},
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout) == (0, printed)

@@ -1,4 +1,5 @@
 """The package plumb: traces that it writes and reads, which the program reads and writes too."""
+
 import json
 import os
 import shutil
@@ -19,7 +20,9 @@ NUMBERS = ("float64", "float32", "float16", "int64", "int32", "int16", "int8", "
 
 
 def small_trace(**more):
-    trace = package.Trace(**{"engine": {"name": "mine", "version": "1"}, "dtype": "float32", "token_ids": [5, 3], "generated": [7, 9]} | more)
+    trace = package.Trace(
+        **{"engine": {"name": "mine", "version": "1"}, "dtype": "float32", "token_ids": [5, 3], "generated": [7, 9]} | more
+    )
     trace.add_step(2)
     trace.add("embed", np.arange(6, dtype=np.float32).reshape(2, 3))
     trace.add_step(1)
@@ -28,11 +31,31 @@ def small_trace(**more):
 
 
 def test_what_is_written_is_read(tmp_path):
-    trace = small_trace(prompt="é\n", sampler={"temperature": 0.5}, stop_ids=[2], model={"model_type": "llama", "config": {"a": [1]}},
-                        not_observed=[{"stage": "logits", "why": "no time"}], extra={"mine": {"x": 1}})
+    trace = small_trace(
+        prompt="é\n",
+        sampler={"temperature": 0.5},
+        stop_ids=[2],
+        model={"model_type": "llama", "config": {"a": [1]}},
+        not_observed=[{"stage": "logits", "why": "no time"}],
+        extra={"mine": {"x": 1}},
+    )
     trace.write(tmp_path / "a.trace")
     again = package.Trace.read(tmp_path / "a.trace")
-    for name in ("engine", "model", "dtype", "prompt", "rendered", "token_ids", "generated", "sampler", "stop_ids", "steps", "stages", "not_observed", "extra"):
+    for name in (
+        "engine",
+        "model",
+        "dtype",
+        "prompt",
+        "rendered",
+        "token_ids",
+        "generated",
+        "sampler",
+        "stop_ids",
+        "steps",
+        "stages",
+        "not_observed",
+        "extra",
+    ):
         assert getattr(again, name) == getattr(trace, name), name
     assert list(again) == ["0/embed", "1/embed"] and np.array_equal(again[0, "embed"], trace["0/embed"])
     assert "0/embed" in again and (1, "embed") in again and "2/embed" not in again and "nonsense" not in again
@@ -93,10 +116,15 @@ def test_eight_bit_floats_have_torchs_values(tmp_path):
 def test_program_reads_what_the_package_writes_and_the_reverse(plumb, tmp_path):
     ids, written = "3,4,5,6,7,8", tmp_path / "plumb.trace"
     for precision, dtype in (("fp32", "F32"), ("hf-bf16", "BF16"), ("fp64", "F64")):
-        plumb.call("trace", LLAMA, "--ids", ids, "--steps", 1, "--ignore-eos", "--precision", precision, "--out", written, "--force")
+        plumb.call(
+            "trace", LLAMA, "--ids", ids, "--steps", 1, "--ignore-eos", "--precision", precision, "--out", written, "--force"
+        )
         trace, theirs = package.Trace.read(written), load_file(written / "tensors.safetensors")
         assert set(trace) == set(theirs) and trace.problems() == []
-        assert all(np.array_equal(trace[key], theirs[key].to(torch.float64 if dtype == "F64" else torch.float32).numpy()) for key in theirs)
+        assert all(
+            np.array_equal(trace[key], theirs[key].to(torch.float64 if dtype == "F64" else torch.float32).numpy())
+            for key in theirs
+        )
         assert trace.stored_dtype("0/embed") == dtype and trace.stages[0] == "embed"
         trace.write(tmp_path / "mine.trace", force=True)
         assert load_file(tmp_path / "mine.trace" / "tensors.safetensors").keys() == theirs.keys()
@@ -111,7 +139,12 @@ def test_program_finds_what_was_changed_in_numpy(plumb, plumb_binary, tmp_path):
     for stage in trace.stages:
         suspect.add(stage, trace[0, stage] * (2 if stage == "embed" else 1))
     suspect.write(tmp_path / "suspect.trace")
-    done = subprocess.run([plumb_binary, "diagnose", tmp_path / "suspect.trace", "--model", LLAMA, "--json"], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [plumb_binary, "diagnose", tmp_path / "suspect.trace", "--model", LLAMA, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 1 and json.loads(done.stdout)["findings"][0]["stage"] == "embed"
 
 
@@ -130,11 +163,22 @@ def test_sharded_tensors_are_read(tmp_path):
         package.Trace.read(folder)
 
 
-@pytest.mark.parametrize("change, said", [
-    ({"format": "plumb-trace/2"}, "only 'plumb-trace/1' is known"), ({"token_ids": None, "steps": [{"first": 0}]}, "step 0 needs integers"),
-    ({"token_ids": [1, -1]}, "an id is an integer from 0"), ({"token_ids": [True]}, "an id is an integer"), ({"steps": [{"first": -1, "count": 1}]}, "step 0"),
-    ({"steps": [{"first": 0, "count": 2.0}]}, "step 0"), ({"steps": {}}, "steps is {}, not list"), ({"dtype": "float8"}, "dtype is \"float8\""),
-    ({"engine": "x"}, "engine is \"x\", not dict"), ({"steps": [{"first": 0, "count": 2}]}, "there is no step 1"), ({"prompt": 3}, "prompt is 3, not str")])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"format": "plumb-trace/2"}, "only 'plumb-trace/1' is known"),
+        ({"token_ids": None, "steps": [{"first": 0}]}, "step 0 needs integers"),
+        ({"token_ids": [1, -1]}, "an id is an integer from 0"),
+        ({"token_ids": [True]}, "an id is an integer"),
+        ({"steps": [{"first": -1, "count": 1}]}, "step 0"),
+        ({"steps": [{"first": 0, "count": 2.0}]}, "step 0"),
+        ({"steps": {}}, "steps is {}, not list"),
+        ({"dtype": "float8"}, 'dtype is "float8"'),
+        ({"engine": "x"}, 'engine is "x", not dict'),
+        ({"steps": [{"first": 0, "count": 2}]}, "there is no step 1"),
+        ({"prompt": 3}, "prompt is 3, not str"),
+    ],
+)
 def test_what_the_format_forbids_is_named(tmp_path, change, said):
     small_trace().write(tmp_path / "a.trace")
     file = tmp_path / "a.trace" / "manifest.json"
@@ -170,9 +214,16 @@ def test_values_that_do_not_belong_are_refused():
         trace.add_step(0)
     trace.add_step(2)
     trace.add("embed", np.zeros((2, 3)))
-    for stage, values, dtype, said in (("embed", np.zeros(2), None, "there already"), ("a b", np.zeros(2), None, "no name"), ("a/b", np.zeros(2), None, "no name"),
-                                       ("x", np.zeros(2, complex), None, "not known"), ("x", np.array(["a"]), None, "not known"), ("x", np.array([300]), "int8", "do not all fit"),
-                                       ("x", np.zeros(2), "float8_e4m3fn", "never written"), ("x", np.zeros(2), "float3", "not known")):
+    for stage, values, dtype, said in (
+        ("embed", np.zeros(2), None, "there already"),
+        ("a b", np.zeros(2), None, "no name"),
+        ("a/b", np.zeros(2), None, "no name"),
+        ("x", np.zeros(2, complex), None, "not known"),
+        ("x", np.array(["a"]), None, "not known"),
+        ("x", np.array([300]), "int8", "do not all fit"),
+        ("x", np.zeros(2), "float8_e4m3fn", "never written"),
+        ("x", np.zeros(2), "float3", "not known"),
+    ):
         with pytest.raises(package.TraceError, match=said):
             trace.add(stage, values, dtype=dtype)
     with pytest.raises(package.TraceError, match="attributes of the trace"):
@@ -187,8 +238,11 @@ def test_problems_are_sentences():
     trace.add("layers.0.linear.state", np.zeros((5, 2, 2)))
     trace.add("layers.0.attn.scores", np.full((2, 1, 2), -np.inf))
     trace.add_step(1)
-    assert trace.problems() == ["the steps feed 3 tokens, token_ids and generated hold 2", "0/logits: the shape is [1, 4], the step has 2 tokens",
-                                "0/embed: 4 of 4 values are not finite"]
+    assert trace.problems() == [
+        "the steps feed 3 tokens, token_ids and generated hold 2",
+        "0/logits: the shape is [1, 4], the step has 2 tokens",
+        "0/embed: 4 of 4 values are not finite",
+    ]
 
 
 def test_what_is_there_is_not_lost(tmp_path):
@@ -213,7 +267,11 @@ def test_partly_known_values_are_kept_apart(tmp_path):
     assert "1/norm" not in load_file(tmp_path / "a.trace" / "tensors.safetensors")
     assert json.loads((tmp_path / "a.trace" / "manifest.json").read_text())["stages"] == ["embed"]
     again = package.Trace.read(tmp_path / "a.trace")
-    assert again.partial == {(1, "norm")} and np.array_equal(again[1, "norm"], [[1, np.nan, 3]], equal_nan=True) and again.problems() == []
+    assert (
+        again.partial == {(1, "norm")}
+        and np.array_equal(again[1, "norm"], [[1, np.nan, 3]], equal_nan=True)
+        and again.problems() == []
+    )
     again.write(tmp_path / "a.trace", force=True)
 
 
@@ -225,9 +283,31 @@ def test_importing_needs_neither_torch_nor_mlx():
 def test_the_package_installs(tmp_path):
     """As `pip install ./python` does, from this checkout: what is installed is complete."""
     source = shutil.copytree(PACKAGE, tmp_path / "python", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-input", "--disable-pip-version-check",
-                    "--target", tmp_path / "site", source], check=True, timeout=120)
-    code = "import plumb; print(plumb.__file__); from plumb import *; from plumb.capture import transformers_model; assert plumb.__version__"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")})
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-input",
+            "--disable-pip-version-check",
+            "--target",
+            tmp_path / "site",
+            source,
+        ],
+        check=True,
+        timeout=120,
+    )
+    code = "import plumb; print(plumb.__file__); from plumb import *; import plumb.capture.transformers_model"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+    )
     assert done.stdout.startswith(str(tmp_path)), done.stderr
     assert (tmp_path / "site" / "plumb" / "py.typed").exists()

@@ -1,4 +1,5 @@
 """What llama.cpp's llama-eval-callback printed (tests/data/llama_cpp) and SGLang's dumper writes, read as traces."""
+
 import gzip
 import re
 
@@ -13,6 +14,7 @@ PRINTED = checkpoints.REPOSITORY / "tests" / "data" / "llama_cpp"
 # Four decimals, and a cache of keys and values in float16, of which values up to 8 are off by 2^-9 at most.
 LARGEST_APART = 4e-3
 LLAMA = checkpoints.folder("llama")
+EMBD = "ggml_debug:   embd = (f32) GET_ROWS(w{2, 9, 1, 1}, i{1, 1, 1, 1}}) = {2, 1, 1, 1}\n"
 
 
 def lines(name):
@@ -34,9 +36,13 @@ def test_a_whole_output(plumb, tmp_path):
     assert [d.stage for d in found if d.stage in trace.stages] == trace.stages
     assert all(d.known > 0 and d.largest < LARGEST_APART for d in found), max(found, key=lambda d: d.largest)
     # Routing is printed whole, attention's corners are; of the last layer's end there is the last token.
-    assert trace[0, "layers.0.moe.ids"].dtype == np.int32 and np.array_equal(trace[0, "layers.0.moe.ids"], ours[0, "layers.0.moe.ids"])
+    assert trace[0, "layers.0.moe.ids"].dtype == np.int32 and np.array_equal(
+        trace[0, "layers.0.moe.ids"], ours[0, "layers.0.moe.ids"]
+    )
     assert trace[0, "layers.0.attn.probs"].shape == (3, 4, 3) and trace[0, "layers.0.attn.q_rope"].shape == (3, 4, 32)
-    assert trace[0, "logits"].shape == (1, 1024) and (0, "logits") in trace.partial and (0, "layers.0.moe.ids") not in trace.partial
+    assert (
+        trace[0, "logits"].shape == (1, 1024) and (0, "logits") in trace.partial and (0, "layers.0.moe.ids") not in trace.partial
+    )
     noted = {entry["stage"]: entry["why"] for entry in trace.not_observed}
     assert noted["layers.*.attn.q_rope"] == "printed in part, to four decimals: 72 of 384 values of 0/layers.0.attn.q_rope"
 
@@ -68,25 +74,31 @@ def test_it_is_written_and_read(tmp_path):
     assert all(np.array_equal(again[key], trace[key], equal_nan=True) for key in trace)
 
 
-@pytest.mark.parametrize("text, said", [
-    ("", "holds no tensor"), ("hello\n1 2 3", "holds no tensor"),
-    ("ggml_debug:   embd = (f32) GET_ROWS(w{2, 9, 1, 1}, i{1, 1, 1, 1}}) = {2, 1, 1, 1}\n[\n[\n[ 1.0, 2.0 ],\n],\n]\nsum = 3.0", "give them as token_ids"),
-    ("ggml_debug:   embd = (f32) GET_ROWS(w{2, 9, 1, 1}, i{1, 1, 1, 1}}) = {2, 1, 1, 1}\n[\n[\n[ 1.0, 2.0, 3.0 ],\n],\n]\nsum = 3.0", "line 1: 3 values follow, 2"),
-    ("ggml_debug:   embd = (f32) GET_ROWS(w{2, 9, 1, 1}, i{1, 1, 1, 1}}) = {2, 1, 1, 1}\n[\n[\n[ 1.0, x ],\n],\n]\nsum = 3.0", "line 4"),
-    ("ggml_debug:   embd = (f32) GET_ROWS(w{2, 9, 1, 1}, i{1, 1, 1, 1}}) = {2, 1, 1}\n", "no four sizes")])
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("", "holds no tensor"),
+        ("hello\n1 2 3", "holds no tensor"),
+        (EMBD + "[\n[\n[ 1.0, 2.0 ],\n],\n]\nsum = 3.0", "give them as token_ids"),
+        (EMBD + "[\n[\n[ 1.0, 2.0, 3.0 ],\n],\n]\nsum = 3.0", "line 1: 3 values follow, 2"),
+        (EMBD + "[\n[\n[ 1.0, x ],\n],\n]\nsum = 3.0", "line 4"),
+        ("ggml_debug:   embd = (f32) GET_ROWS(w{2, 9, 1, 1}, i{1, 1, 1, 1}}) = {2, 1, 1}\n", "no four sizes"),
+    ],
+)
 def test_what_is_no_such_output_is_named(text, said):
     with pytest.raises(package.TraceError, match=said):
         package.read_llama_cpp(text.splitlines())
 
 
 def test_ids_are_given_where_they_were_not_logged():
-    text = "ggml_debug:   embd = (f32) GET_ROWS(w{2, 9, 1, 1}, i{1, 1, 1, 1}}) = {2, 1, 1, 1}\n[\n[\n[ 1.0, 2.0 ],\n],\n]\nsum = 3.0"
+    text = EMBD + "[\n[\n[ 1.0, 2.0 ],\n],\n]\nsum = 3.0"
     trace = package.read_llama_cpp(text.splitlines(), token_ids=[8])
     assert trace.token_ids == [8] and trace["0/embed"].tolist() == [[1, 2]] and not trace.partial
 
 
 def sglang_dump(folder, trace, number_of_layers, first_step=0):
-    """The files of a server in its mode "all", with the values of a captured run: its norms yield the residual as well, its projections are fused."""
+    """The files of a server in its mode "all", with the values of a captured run: its norms yield the residual as well, its
+    projections are fused."""
     folder.mkdir(exist_ok=True)
     index = 0
 
@@ -94,9 +106,13 @@ def sglang_dump(folder, trace, number_of_layers, first_step=0):
         nonlocal index
         index += 1
         tags = {"step": step + first_step, "rank": 0, "dump_index": index, "name": name, "recompute_status": "disabled", **more}
-        torch.save({"value": value, "meta": tags | {"world_rank": 0, "world_size": 1}}, folder / ("___".join(f"{k}={v}" for k, v in tags.items()) + ".pt"))
+        torch.save(
+            {"value": value, "meta": tags | {"world_rank": 0, "world_size": 1}},
+            folder / ("___".join(f"{k}={v}" for k, v in tags.items()) + ".pt"),
+        )
 
     for step, (position, fed) in enumerate((s.first, trace.fed_ids(n)) for n, s in enumerate(trace.steps)):
+
         def value(stage, step=step):
             bits = torch.from_numpy(trace.bits((step, stage)).view(np.int16))
             return bits.view(torch.bfloat16).reshape(len(bits), -1)
@@ -117,7 +133,9 @@ def sglang_dump(folder, trace, number_of_layers, first_step=0):
             dump(step, at + "self_attn.o_proj.output", value(stage + "attn.out"), **more)
             dump(step, at + "post_attention_layernorm.output.0", value(stage + "mlp.norm"), **more)
             dump(step, at + "post_attention_layernorm.output.1", value(stage + "attn.residual"), **more)
-            dump(step, at + "mlp.gate_up_proj.output", torch.cat([value(stage + "mlp.gate"), value(stage + "mlp.up")], -1), **more)
+            dump(
+                step, at + "mlp.gate_up_proj.output", torch.cat([value(stage + "mlp.gate"), value(stage + "mlp.up")], -1), **more
+            )
             dump(step, at + "mlp.act_fn.output", value(stage + "mlp.act"), **more)
             dump(step, at + "mlp.output", value(stage + "mlp.out"), **more)
         dump(step, "non_intrusive__model.norm.output.0", value("norm"))

@@ -1,7 +1,8 @@
-"""Capturing an mlx-lm model: its modules' calls are watched through their classes, and so are the functions that its file calls between them
-(attention, delta rule). What passes is kept as MLX has it, unevaluated, and copied out when the forward pass ends.
+"""Capturing an mlx-lm model: its modules' calls are watched through their classes, and so are the functions that its file calls
+between them (attention, delta rule). What passes is kept as MLX has it, unevaluated, and copied out when the forward pass ends.
 
 Written against mlx-lm 0.32 (mlx_lm/models/*.py)."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -16,11 +17,12 @@ import numpy as np
 
 from plumb import _numbers
 from plumb.capture import stages as forms
-from plumb.capture.recorder import Recorder, checkpoint_config, jsonable
+from plumb.capture.recorder import Recorder, jsonable
 from plumb.capture.stages import Form, Sizes, Watch
 
 _HEADS_BEFORE_TOKENS = {"gemma3", "gemma3_text"}
-# Blocks whose file keeps the routing weights as an array that it hands on; OLMoE's and Qwen3-Next's renormalised ones are a new array.
+# Blocks whose file keeps the routing weights as an array that it hands on; OLMoE's and Qwen3-Next's renormalised ones are a new
+# array.
 _WEIGHTS_SEEN = {"MixtralSparseMoeBlock", "Qwen3MoeSparseMoeBlock", "OlmoeSparseMoeBlock", "Qwen3NextSparseMoeBlock", "MLPBlock"}
 _RENORMALISED_ELSEWHERE = {"OlmoeSparseMoeBlock", "Qwen3NextSparseMoeBlock"}
 _FUSED = "attention runs as one fused call (mx.fast.scaled_dot_product_attention)"
@@ -62,8 +64,11 @@ class MlxCapture:
     def describe(self, trace) -> None:
         import mlx_lm
 
-        trace.engine = {"name": "mlx-lm", "version": mlx_lm.__version__,
-                        "settings": {"mlx": mx.__version__, "device": str(mx.default_device().type).removeprefix("DeviceType.")}}
+        trace.engine = {
+            "name": "mlx-lm",
+            "version": mlx_lm.__version__,
+            "settings": {"mlx": mx.__version__, "device": str(mx.default_device().type).removeprefix("DeviceType.")},
+        }
         args = jsonable(dataclasses.asdict(self._model.args)) if dataclasses.is_dataclass(self._model.args) else {}
         trace.engine["settings"]["args"] = args
         trace.model = {"name": None, "model_type": getattr(self._model, "model_type", None), "config": {}}
@@ -121,8 +126,15 @@ class MlxCapture:
         q, qkv = parts.get("self_attn.q_proj"), parts.get("self_attn.qkv_proj")
         gated = _is_gated(layer.module.self_attn)
         if gated:
-            self._watch(q, layer, [Watch("attn.q_and_gate", "out", forms.two_per_head), Watch("attn.q", "out", forms.first_of_two),
-                                   Watch("attn.gate", "out", forms.second_of_two)])
+            self._watch(
+                q,
+                layer,
+                [
+                    Watch("attn.q_and_gate", "out", forms.two_per_head),
+                    Watch("attn.q", "out", forms.first_of_two),
+                    Watch("attn.gate", "out", forms.second_of_two),
+                ],
+            )
         elif q is not None:
             self._watch(q, layer, [Watch("attn.q", "out", forms.heads)])
         self._watch(out, layer, [Watch("attn.gated" if gated else "attn.context", "in", forms.value_heads)])
@@ -148,7 +160,9 @@ class MlxCapture:
         self._watch(router, layer, [Watch("moe.logits", "out", forms.flat)])
         block = parts[mlp]
         if type(block).__name__ in _WEIGHTS_SEEN:
-            self._hook(block, lambda _args, _kwargs: layer.seen.pop("weights", None), functools.partial(self._on_experts, layer, block))
+            self._hook(
+                block, lambda _args, _kwargs: layer.seen.pop("weights", None), functools.partial(self._on_experts, layer, block)
+            )
 
     def _expect(self, layer: _Layer, parts: dict[str, Any]) -> None:
         def expect(why: str, *names: str) -> None:
@@ -165,8 +179,10 @@ class MlxCapture:
             expect("mlx-lm holds the decay itself, exp(g)", "linear.g")
             qkvz = "linear_attn.in_proj_qkvz" in parts
             expect(_NOWHERE, *(f"linear.{name}" for name in ("conv", "q", "k", "v", "beta", "context", "norm", "state")))
-            expect("the projections are of all of one key head, then the next" if qkvz else _NOWHERE,
-                   *(f"linear.{name}" for name in ("qkv", "z", "b", "a")))
+            expect(
+                "the projections are of all of one key head, then the next" if qkvz else _NOWHERE,
+                *(f"linear.{name}" for name in ("qkv", "z", "b", "a")),
+            )
         mlp = "block_sparse_moe" if "block_sparse_moe" in parts else "mlp"
         if f"{mlp}.switch_mlp" in parts or f"{mlp}.experts" in parts:
             expect("between two calls of the block, in no function of its own", "moe.weights", "moe.probs", "moe.logits")
@@ -303,7 +319,10 @@ class MlxCapture:
         wrap("gated_delta_update", self._on_delta_rule)
         for name in ("gated_delta_ops", "gated_delta_kernel"):
             wrap(name, self._on_delta_step)
-        if any(name.endswith(("SparseMoeBlock", "MLPBlock")) for name in vars(namespace)) and getattr(namespace, "mx", None) is mx:
+        if (
+            any(name.endswith(("SparseMoeBlock", "MLPBlock")) for name in vars(namespace))
+            and getattr(namespace, "mx", None) is mx
+        ):
             self._replace(namespace, "mx", _Watched(mx, self._on_mx_call))
 
     def _on_attention(self, layer: _Layer, _args: tuple, result: mx.array) -> None:
@@ -407,6 +426,8 @@ def _sizes_of(layer: Any) -> Callable[[int], Sizes]:
         return lambda tokens: Sizes(tokens, value_dim=delta.head_v_dim, key_dim=delta.head_k_dim)
     names = ("n_heads", "num_heads", "num_attention_heads")
     heads = next((getattr(attention, name) for name in names if hasattr(attention, name)), None)
-    value_dim = getattr(attention, "v_head_dim", None) or getattr(attention, "head_dim", None) or _inputs(attention.o_proj) // heads
+    value_dim = (
+        getattr(attention, "v_head_dim", None) or getattr(attention, "head_dim", None) or _inputs(attention.o_proj) // heads
+    )
     head_dim = getattr(attention, "q_head_dim", None) or value_dim
     return lambda tokens: Sizes(tokens, head_dim, value_dim)

@@ -1,4 +1,5 @@
 """What both captures share: where a forward pass begins and ends, what belongs into the trace, and what was not seen."""
+
 from __future__ import annotations
 
 import fnmatch
@@ -65,8 +66,8 @@ class Recorder:
         return self.trace.steps[-1].count
 
     def record(self, stage: str, bits: np.ndarray, dtype: str, form: Form, sizes: Sizes) -> None:
-        """The last value wins where a module runs twice in a pass; values that do not have the form that is known of the stage are
-        an error, never a silent transposition."""
+        """The last value wins where a module runs twice in a pass; values that do not have the form that is known of the stage
+        are an error, never a silent transposition."""
         try:
             shaped = np.ascontiguousarray(form(bits, sizes))
         except ValueError:
@@ -77,8 +78,8 @@ class Recorder:
         self.trace.add_bits(stage, shaped, dtype)
 
     def note_missing(self, expected: dict[str, str], layers: int) -> None:
-        """Fills not_observed: the stages that this model computes (by name, the layers' as "layers.N.…") and the trace lacks, with the
-        reason. One entry for all layers that lack the same stage."""
+        """Fills not_observed: the stages that this model computes (by name, the layers' as "layers.N.…") and the trace lacks,
+        with the reason. One entry for all layers that lack the same stage."""
         seen = set(self.trace.stages)
         missing: dict[tuple[str, str], list[int]] = {}
         for stage, why in expected.items():

@@ -1,5 +1,6 @@
-"""Which module of a decoder layer yields which stage of docs/trace-format.md. transformers and mlx-lm name their modules alike, after the
-published tensors; where a layer's norms stand decides what the ambiguous names mean."""
+"""Which module of a decoder layer yields which stage of docs/trace-format.md. transformers and mlx-lm name their modules alike,
+after the published tensors; where a layer's norms stand decides what the ambiguous names mean."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -74,8 +75,8 @@ def heads_first(x: np.ndarray, s: Sizes) -> np.ndarray:
 
 
 def normed_heads(heads_before_tokens: bool) -> Form:
-    """A norm of queries or keys, which sees [1, tokens, heads, dim], [1, heads, tokens, dim] or all heads flat. The shape decides; where
-    it cannot, what is known of the architecture."""
+    """A norm of queries or keys, which sees [1, tokens, heads, dim], [1, heads, tokens, dim] or all heads flat. The shape
+    decides; where it cannot, what is known of the architecture."""
 
     def form(x: np.ndarray, s: Sizes) -> np.ndarray:
         if x.ndim < 4 or x.shape[-2] != s.tokens:
@@ -103,8 +104,8 @@ def blocks(x: np.ndarray, s: Sizes) -> np.ndarray:
 
 
 def layer_watches(has: Callable[[str], bool], *, heads_before_tokens: bool) -> dict[str, list[Watch]]:
-    """The stages of one decoder layer, without their prefix "layers.N.", by the path of the module that shows them. `has` says whether the
-    layer has a module of that path."""
+    """The stages of one decoder layer, without their prefix "layers.N.", by the path of the module that shows them. `has` says
+    whether the layer has a module of that path."""
     found: dict[str, list[Watch]] = {}
 
     def watch(path: str, stage: str, side: str = "out", form: Form = flat) -> None:

@@ -1,63 +1,27 @@
-"""Capturing a transformers model: hooks on its modules, a watch on the functions that its file calls between them (rotation, attention,
-delta rule), and on single torch calls inside of those. Every one of them runs as it is and sees what it would see; values are copied
-out at once, since some are changed in place later (OLMoE's clamp).
+"""Capturing a transformers model: hooks on its modules, a watch on the functions that its file calls between them (rotation,
+attention, delta rule), and on single torch calls inside of those. Every one of them runs as it is and sees what it would see;
+values are copied out at once, since some are changed in place later (OLMoE's clamp).
 
 Written against transformers 5.23 (models/*/modeling_*.py)."""
+
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
 from plumb import _numbers
 from plumb.capture import stages as forms
 from plumb.capture.recorder import Recorder, checkpoint_config, jsonable
 from plumb.capture.stages import Form, Sizes, Watch
+from plumb.capture.transformers_functions import Functions, Layer
 
 # Of these the norms of queries and keys see [1, heads, tokens, dim].
 _HEADS_BEFORE_TOKENS = {"gemma3", "gemma3_text", "deepseek_v4"}
-_ROTATIONS = ("apply_rotary_pos_emb", "apply_rotary_pos_emb_interleave")
-_CONVOLUTIONS = ("causal_conv1d_fn", "causal_conv1d_update")
-_DELTA_RULES = ("torch_chunk_gated_delta_rule", "torch_recurrent_gated_delta_rule")
-_SCORES = "attention runs as one fused call ({}); load the model with attn_implementation=\"eager\" to see it"
-
-
-@dataclass
-class _Scope:
-    """A module or function that is running, innermost last, and what its parts yielded so far."""
-
-    kind: str
-    layer: _Layer | None = None
-    seen: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class _Layer:
-    number: int
-    module: torch.nn.Module
-    sizes: Callable[[int], Sizes]
-
-    @property
-    def prefix(self) -> str:
-        return f"layers.{self.number}."
-
-
-class _Calls(TorchFunctionMode):
-    """Sees every torch call; each runs unchanged."""
-
-    def __init__(self, seen: Callable[[str, tuple, Any], None]) -> None:
-        super().__init__()
-        self._seen = seen
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        self._seen(getattr(func, "__name__", ""), args, result)
-        return result
+_SCORES = 'attention runs as one fused call ({}); load the model with attn_implementation="eager" to see it'
 
 
 class TransformersCapture:
@@ -65,13 +29,13 @@ class TransformersCapture:
 
     def __init__(self, model: torch.nn.Module, recorder: Recorder) -> None:
         if hasattr(model, "_orig_mod"):
-            raise TypeError("the model is compiled, and its modules do not run one by one: capture the model as it was before torch.compile")
+            raise TypeError(
+                "the model is compiled, and its modules do not run one by one: capture the model as it was before torch.compile"
+            )
         self._model, self._recorder = model, recorder
         self._decoder_path, self._decoder = _find_decoder(model)
         self._handles: list[Any] = []
-        self._replaced: list[tuple[Any, str, Any]] = []
-        self._scopes: list[_Scope] = []
-        self._calls = _Calls(self._on_call)
+        self._functions = Functions(recorder, self._record)
         self._config = model.config.get_text_config()
         self._expected: dict[str, str] = {}
 
@@ -100,25 +64,25 @@ class TransformersCapture:
             self._scope(self._decoder.hc_head, "hc_head", None)
         for number, module in enumerate(self._decoder.layers):
             self._install_layer(number, module)
-        for namespace in {type(m).__module__ for m in self._decoder.modules() if type(m).__module__.startswith("transformers.models.")}:
-            self._wrap_functions(sys.modules[namespace])
+        for namespace in {
+            type(m).__module__ for m in self._decoder.modules() if type(m).__module__.startswith("transformers.models.")
+        }:
+            self._functions.wrap(sys.modules[namespace])
         self._expected |= dict.fromkeys(("embed", "norm", "logits"), "the model that was captured ends before it")
         if hasattr(self._model, "generate"):
             self._model.generate = self._watched_generation(self._model.generate)  # on this object alone, until remove()
-        self._calls.__enter__()
+        self._functions.start()
 
     def remove(self) -> None:
         """Leaves the model and transformers as they were."""
-        self._calls.__exit__(None, None, None)
+        self._functions.stop()
         for handle in self._handles:
             handle.remove()
-        for owner, name, original in reversed(self._replaced):
-            setattr(owner, name, original)
         vars(self._model).pop("generate", None)
         self._recorder.note_missing(self._expected, len(self._decoder.layers))
 
     def _install_layer(self, number: int, module: torch.nn.Module) -> None:
-        layer = _Layer(number, module, _sizes_of(module))
+        layer = Layer(number, module, _sizes_of(module))
         parts = dict(module.named_modules())
         if self._recorder.chosen.layer(number):
             before_tokens = self._config.model_type in _HEADS_BEFORE_TOKENS
@@ -131,20 +95,35 @@ class TransformersCapture:
             self._watch(module, layer, [Watch(last, "out", forms.streams if last == "streams" else forms.flat)])
             if number == 0 and last == "streams":
                 self._watch(module, None, [Watch("streams", "in", forms.streams)])
-        for path, kind in (("self_attn", "attention"), ("linear_attn", "delta"), ("self_attn.compressor", "compressor"),
-                           ("self_attn.compressor.indexer", "indexer"), ("mlp.gate", "router"), ("mlp.router", "router"),
-                           ("mlp", "mlp"), ("attn_hc", "hc_attn"), ("ffn_hc", "hc_mlp")):
+        for path, kind in (
+            ("self_attn", "attention"),
+            ("linear_attn", "delta"),
+            ("self_attn.compressor", "compressor"),
+            ("self_attn.compressor.indexer", "indexer"),
+            ("mlp.gate", "router"),
+            ("mlp.router", "router"),
+            ("mlp", "mlp"),
+            ("attn_hc", "hc_attn"),
+            ("ffn_hc", "hc_mlp"),
+        ):
             if path in parts:
                 self._scope(parts[path], kind, layer)
         self._expect(layer, parts)
 
-    def _watch_projections(self, layer: _Layer, parts: dict[str, torch.nn.Module]) -> None:
+    def _watch_projections(self, layer: Layer, parts: dict[str, torch.nn.Module]) -> None:
         """Queries, which come alone, with a gate, or with keys and values."""
         q, qkv = parts.get("self_attn.q_proj"), parts.get("self_attn.qkv_proj")
         latent = "self_attn.kv_a_proj_with_mqa" in parts  # whose queries and values differ in width
         if q is not None and not latent and q.out_features == 2 * parts["self_attn.o_proj"].in_features:
-            self._watch(q, layer, [Watch("attn.q_and_gate", "out", forms.two_per_head), Watch("attn.q", "out", forms.first_of_two),
-                                   Watch("attn.gate", "out", forms.second_of_two)])
+            self._watch(
+                q,
+                layer,
+                [
+                    Watch("attn.q_and_gate", "out", forms.two_per_head),
+                    Watch("attn.q", "out", forms.first_of_two),
+                    Watch("attn.gate", "out", forms.second_of_two),
+                ],
+            )
             self._watch(parts["self_attn.o_proj"], layer, [Watch("attn.gated", "in", forms.heads)])
         elif q is not None:
             self._watch(q, layer, [Watch("attn.q", "out", forms.heads)])
@@ -154,26 +133,34 @@ class TransformersCapture:
             bounds = {"attn.q": (0, first), "attn.k": (first, second), "attn.v": (second, qkv.out_features)}
             self._watch(qkv, layer, [Watch(stage, "out", forms.slice_of(*bound)) for stage, bound in bounds.items()])
 
-    def _watch_index(self, layer: _Layer, parts: dict[str, torch.nn.Module]) -> None:
+    def _watch_index(self, layer: Layer, parts: dict[str, torch.nn.Module]) -> None:
         indexer = parts.get("self_attn.compressor.indexer")
         if indexer is not None:
             width = indexer.head_dim
             self._watch(indexer.q_b_proj, layer, [Watch("attn.index_q", "out", lambda x, s: x.reshape(s.tokens, -1, width))])
 
-    def _watch_experts(self, layer: _Layer, parts: dict[str, torch.nn.Module]) -> None:
+    def _watch_experts(self, layer: Layer, parts: dict[str, torch.nn.Module]) -> None:
         router = parts.get("mlp.router") or parts.get("mlp.gate")
         if router is None:
             return
         # A router yields logits, weights and ids.
-        self._watch(router, layer, [Watch("moe.logits", "out0", forms.flat), Watch("moe.ids", "out2", forms.flat),
-                                    Watch("moe.weights", "out1", forms.flat)])
+        self._watch(
+            router,
+            layer,
+            [
+                Watch("moe.logits", "out0", forms.flat),
+                Watch("moe.ids", "out2", forms.flat),
+                Watch("moe.weights", "out1", forms.flat),
+            ],
+        )
         if "mlp.gate.score_fn" in parts:
             self._watch(parts["mlp.gate.score_fn"], layer, [Watch("moe.probs", "out", forms.flat)])
         if "mlp.shared_expert" in parts or "mlp.shared_experts" in parts:
             self._watch(parts["mlp.experts"], layer, [Watch("moe.routed", "out", forms.flat)])
 
-    def _expect(self, layer: _Layer, parts: dict[str, torch.nn.Module]) -> None:
+    def _expect(self, layer: Layer, parts: dict[str, torch.nn.Module]) -> None:
         """What docs/trace-format.md has of such a layer, and why it may be missing."""
+
         def expect(why: str, *names: str) -> None:
             self._expected |= {layer.prefix + name: why for name in names}
 
@@ -188,7 +175,10 @@ class TransformersCapture:
             expect(nowhere, *names)
         if "linear_attn" in parts:
             expect("no cache was passed, and the model forgets the state", "linear.state")
-            expect(nowhere, *(f"linear.{name}" for name in ("qkv", "z", "b", "a", "conv", "q", "k", "v", "beta", "g", "context", "norm")))
+            expect(
+                nowhere,
+                *(f"linear.{name}" for name in ("qkv", "z", "b", "a", "conv", "q", "k", "v", "beta", "g", "context", "norm")),
+            )
         if "mlp.experts" in parts:
             chosen_first = "the router selects before it scores, and has no probabilities of all experts"
             expect(chosen_first if "mlp.router" in parts else nowhere, "moe.probs")
@@ -206,17 +196,17 @@ class TransformersCapture:
         if after:
             self._handles.append(module.register_forward_hook(after, with_kwargs=True, always_call=True))
 
-    def _scope(self, module: torch.nn.Module, kind: str, layer: _Layer | None) -> None:
+    def _scope(self, module: torch.nn.Module, kind: str, layer: Layer | None) -> None:
         def enter(_module, _args, _kwargs):
-            self._scopes.append(_Scope(kind, layer))
+            self._functions.enter(kind, layer)
 
         def leave(_module, _args, _kwargs, _output):
-            self._scopes.pop()
+            self._functions.leave()
 
         self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
         self._handles.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
 
-    def _watch(self, module: torch.nn.Module, layer: _Layer | None, watches: list[Watch]) -> None:
+    def _watch(self, module: torch.nn.Module, layer: Layer | None, watches: list[Watch]) -> None:
         inputs = [w for w in watches if w.side.startswith("in")]
         outputs = [w for w in watches if w.side.startswith("out")]
 
@@ -255,7 +245,8 @@ class TransformersCapture:
         self._recorder.end()
 
     def _watched_generation(self, generate: Callable) -> Callable:
-        """generate() tells what the passes do not: the last token, which is fed to none, how tokens are chosen, and where it ends."""
+        """generate() tells what the passes do not: the last token, which is fed to none, how tokens are chosen, and where it
+        ends."""
 
         def watched(inputs=None, generation_config=None, **kwargs):
             result = generate(inputs, generation_config, **kwargs)
@@ -275,7 +266,7 @@ class TransformersCapture:
 
         return watched
 
-    def _record(self, layer: _Layer | None, stage: str, value: Any, form: Form) -> None:
+    def _record(self, layer: Layer | None, stage: str, value: Any, form: Form) -> None:
         if not self._recorder.running or not isinstance(value, torch.Tensor):
             return
         name = (layer.prefix if layer else "") + stage
@@ -285,215 +276,8 @@ class TransformersCapture:
         tokens = self._recorder.tokens
         self._recorder.record(name, bits, dtype, form, layer.sizes(tokens) if layer else Sizes(tokens))
 
-    # Functions between the modules.
-
-    def _wrap_functions(self, namespace: Any) -> None:
-        def wrap(name: str, watcher: Callable[[tuple, dict, Any], None]) -> None:
-            original = getattr(namespace, name, None)
-            if original is None:
-                return
-
-            def wrapped(*args, **kwargs):
-                result = original(*args, **kwargs)
-                watcher(args, kwargs, result)
-                return result
-
-            self._replace(namespace, name, wrapped)
-
-        for name in _ROTATIONS:
-            wrap(name, self._on_rotation)
-        for name in _CONVOLUTIONS:
-            wrap(name, self._on_convolution)
-        for name in _DELTA_RULES:
-            wrap(name, self._on_delta_rule)
-        wrap("l2norm", self._on_unit_vectors)
-        if hasattr(namespace, "ALL_ATTENTION_FUNCTIONS"):
-            self._replace(namespace, "ALL_ATTENTION_FUNCTIONS", _Attention(namespace.ALL_ATTENTION_FUNCTIONS, self._watched_attention))
-        for owner in vars(namespace).values():
-            if isinstance(owner, type) and "fix_query_key_value_ordering" in vars(owner):
-                self._wrap_ordering(owner)
-
-    def _replace(self, owner: Any, name: str, value: Any) -> None:
-        self._replaced.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, value)
-
-    def _innermost(self, *kinds: str) -> _Scope | None:
-        """The scope of one of these kinds that is running, if its layer is captured."""
-        for scope in reversed(self._scopes):
-            if scope.kind in kinds:
-                return scope if scope.layer is None or self._recorder.chosen.layer(scope.layer.number) else None
-        return None
-
-    def _on_rotation(self, args: tuple, _kwargs: dict, result: Any) -> None:
-        scope = self._innermost("attention", "compressor", "indexer")
-        if scope is None or self._decoder_only(scope):
-            return
-        latent = "kv_a_proj_with_mqa" in dict(scope.layer.module.self_attn.named_children()) if scope.kind == "attention" else False
-        if latent:
-            # DeepSeek-V3 leaves neighbouring pairs (0, 1), (2, 3), … as two halves. The trace has them where the checkpoint has them.
-            pairs = self._config.rope_interleave
-            self._record(scope.layer, "attn.kv_rope", result[1], _paired if pairs else forms.heads_first)
-            scope.seen["paired"] = result[0].shape[-1] if pairs else 0
-        elif isinstance(result, tuple):
-            self._record(scope.layer, "attn.q_rope", result[0], forms.heads_first)
-            self._record(scope.layer, "attn.k_rope", result[1], forms.heads_first)
-        else:
-            self._on_single_rotation(scope, result)
-
-    def _on_single_rotation(self, scope: _Scope, result: torch.Tensor) -> None:
-        """DeepSeek-V4 rotates one value at a time, in this order."""
-        order = {"attention": [("attn.q_rope", forms.heads_first), ("attn.kv_rope", forms.flat), ("attn.context_unrope", forms.heads_first)],
-                 "compressor": [("attn.compressed_rope", forms.blocks)],
-                 "indexer": [("attn.index_entries_rope", forms.blocks), ("attn.index_q_rope", forms.heads_first)]}[scope.kind]
-        if scope.kind == "indexer" and not scope.seen and result.shape[1] != 1:
-            scope.seen["rotations"] = 1  # no block was completed: the queries come first
-        number = scope.seen.get("rotations", 0)
-        scope.seen["rotations"] = number + 1
-        stage, form = order[number]
-        self._record(scope.layer, stage, result, form)
-
-    def _decoder_only(self, scope: _Scope) -> bool:
-        return not self._recorder.running or scope.layer is None
-
-    def _watched_attention(self, attend: Callable) -> Callable:
-        def watched(module, query, key, value, mask, *args, **kwargs):
-            outer = self._innermost("attention")
-            self._scopes.append(_Scope("softmax", outer.layer if outer else None))
-            try:
-                result = attend(module, query, key, value, mask, *args, **kwargs)
-            finally:
-                inner = self._scopes.pop()
-            if outer is not None and self._recorder.running:
-                self._on_attention(outer, inner, (query, key, value), result)
-            return result
-
-        return watched
-
-    def _on_attention(self, outer: _Scope, inner: _Scope, operands: tuple, result: tuple) -> None:
-        layer, (query, key, value) = outer.layer, operands
-        if "paired" in outer.seen:
-            width, tokens = outer.seen["paired"], self._recorder.tokens
-            form = (lambda x, s: _paired_end(x, s, width)) if width else forms.heads_first
-            self._record(layer, "attn.q_rope", query, form)
-            self._record(layer, "attn.k_rope", key[:, :, -tokens:], form)
-            self._record(layer, "attn.v", value[:, :, -tokens:], forms.heads_first)
-        if "scores" in inner.seen:
-            self._record(layer, "attn.scores", inner.seen["scores"], forms.heads_first)
-        if result[1] is not None:
-            self._record(layer, "attn.probs", result[1], forms.heads_first)
-        self._record(layer, "attn.context", result[0], forms.value_heads)
-
-    def _wrap_ordering(self, owner: type) -> None:
-        """Qwen3-Next's projections hold all of one key head, then the next; this puts them in order."""
-        original = owner.fix_query_key_value_ordering
-
-        def wrapped(module, *args, **kwargs):
-            result = original(module, *args, **kwargs)
-            scope = self._innermost("delta")
-            if scope is not None:
-                query, key, value, z, b, a = result
-                flat = [x.reshape(*x.shape[:2], -1) for x in (query, key, value)]
-                for name, part in zip(("in_q", "in_k", "in_v"), flat):
-                    self._record(scope.layer, f"linear.{name}", part, forms.flat)
-                self._record(scope.layer, "linear.qkv", torch.cat(flat, dim=-1), forms.flat)
-                for name, part in (("z", z), ("b", b), ("a", a)):
-                    self._record(scope.layer, f"linear.{name}", part, forms.flat)
-            return result
-
-        self._replace(owner, "fix_query_key_value_ordering", wrapped)
-
-    def _on_convolution(self, _args: tuple, _kwargs: dict, result: torch.Tensor) -> None:
-        scope = self._innermost("delta")
-        if scope is not None:  # [1, channels, tokens], with those of the cache before it
-            self._record(scope.layer, "linear.conv", result[:, :, -self._recorder.tokens :].transpose(1, 2), forms.flat)
-
-    def _on_unit_vectors(self, _args: tuple, _kwargs: dict, result: torch.Tensor) -> None:
-        """Queries, then keys, repeated for their value heads: [1, value_heads, tokens, dim]."""
-        scope = self._innermost("delta")
-        if scope is None:
-            return
-        if "q_unit" not in scope.seen:
-            scope.seen["q_unit"] = result
-        else:
-            self._record(scope.layer, "linear.k", result[:, :: _repeats(scope.layer)], forms.heads_first)
-
-    def _on_delta_rule(self, args: tuple, kwargs: dict, result: tuple) -> None:
-        scope = self._innermost("delta")
-        if scope is None:
-            return
-        for name, value in zip(("conv_q", "conv_k"), args):
-            self._record(scope.layer, f"linear.{name}", value, lambda x, s: x.reshape(s.tokens, -1, s.key_dim))
-        self._record(scope.layer, "linear.v", args[2], forms.value_heads)
-        for name in ("g", "beta"):
-            self._record(scope.layer, f"linear.{name}", kwargs[name], forms.flat)
-        self._record(scope.layer, "linear.context", result[0], forms.value_heads)
-        self._record(scope.layer, "linear.state", result[1], forms.state)
-
-    # Single torch calls inside of the functions.
-
-    def _on_call(self, name: str, args: tuple, result: Any) -> None:
-        if not self._scopes or not self._recorder.running:
-            return
-        scope = self._scopes[-1]
-        watcher = _CALLS.get(scope.kind)
-        if watcher is not None and (scope.layer is None or self._recorder.chosen.layer(scope.layer.number)):
-            watcher(self, scope, name, args, result)
-
-    def _in_softmax(self, scope: _Scope, name: str, args: tuple, _result: Any) -> None:
-        # With sinks the scores are joined by one more column before the softmax; without, they are its argument.
-        if name == "cat" and "scores" not in scope.seen:
-            scope.seen["scores"] = args[0][0]
-        elif name == "softmax":
-            scope.seen.setdefault("scores", args[0])
-
-    def _in_router(self, scope: _Scope, name: str, args: tuple, result: Any) -> None:
-        if name in ("softmax", "sigmoid") and "probs" not in scope.seen and result.shape[-1] == _experts(scope.layer):
-            scope.seen["probs"] = True
-            self._record(scope.layer, "moe.probs", result, forms.flat)
-
-    def _in_delta(self, scope: _Scope, name: str, args: tuple, result: Any) -> None:
-        if name in _PRODUCTS and "q_unit" in scope.seen and args[0] is scope.seen["q_unit"] and not isinstance(args[1], torch.Tensor):
-            self._record(scope.layer, "linear.q", result[:, :: _repeats(scope.layer)], forms.heads_first)
-
-    def _in_mlp(self, scope: _Scope, name: str, args: tuple, result: Any) -> None:
-        # Qwen3-Next: the gate of the shared expert, then the product that is added.
-        if name == "sigmoid":
-            scope.seen["gate"] = result
-        elif name in _PRODUCTS and "gate" in scope.seen and args[0] is scope.seen["gate"]:
-            self._record(scope.layer, "moe.shared", result, forms.flat)
-
-    def _in_hyper_connection(self, scope: _Scope, name: str, args: tuple, result: Any) -> None:
-        # pre = sigmoid(…) + eps is the first that is computed; it is returned by nothing.
-        if name == "sigmoid":
-            scope.seen.setdefault("sigmoid", result)
-        elif name in ("add", "__add__") and "pre" not in scope.seen and args and args[0] is scope.seen.get("sigmoid"):
-            scope.seen["pre"] = True
-            self._record(scope.layer, f"{scope.kind}.pre", result, forms.flat)
-
 
 _SAMPLER = ("do_sample", "temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-_PRODUCTS = ("mul", "__mul__", "div", "__truediv__", "true_divide")
-_CALLS = {
-    "softmax": TransformersCapture._in_softmax, "router": TransformersCapture._in_router, "delta": TransformersCapture._in_delta,
-    "mlp": TransformersCapture._in_mlp, "hc_attn": TransformersCapture._in_hyper_connection,
-    "hc_mlp": TransformersCapture._in_hyper_connection, "hc_head": TransformersCapture._in_hyper_connection,
-}
-
-
-class _Attention:
-    """Stands in for a file's ALL_ATTENTION_FUNCTIONS: the same functions, watched."""
-
-    def __init__(self, original: Any, watched: Callable[[Callable], Callable]) -> None:
-        self._original, self._watched = original, watched
-
-    def get_interface(self, *args: Any, **kwargs: Any) -> Callable:
-        return self._watched(self._original.get_interface(*args, **kwargs))
-
-    def __getitem__(self, key: str) -> Callable:
-        return self._watched(self._original[key])
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._original, name)
 
 
 def bits_of(tensor: torch.Tensor) -> tuple[np.ndarray, str]:
@@ -503,17 +287,6 @@ def bits_of(tensor: torch.Tensor) -> tuple[np.ndarray, str]:
     if dtype in _numbers.WIDENED:
         held = held.view(torch.int16 if dtype == "BF16" else torch.uint8)
     return held.numpy().copy().view(_numbers.storage_of(dtype)), dtype
-
-
-def _paired(x: np.ndarray, s: Sizes) -> np.ndarray:
-    """Two halves [1, heads, tokens, (x0, x2, …, x1, x3, …)] as pairs [tokens, heads, (x0, x1, x2, …)]."""
-    rows = forms.heads_first(x, s)
-    return np.stack(np.split(rows, 2, axis=-1), axis=-1).reshape(rows.shape)
-
-
-def _paired_end(x: np.ndarray, s: Sizes, width: int) -> np.ndarray:
-    rows = forms.heads_first(x, s)
-    return np.concatenate([rows[..., :-width], _paired(x[..., -width:], s)], axis=-1)
 
 
 def _find_decoder(model: torch.nn.Module) -> tuple[str, torch.nn.Module]:
@@ -531,13 +304,3 @@ def _sizes_of(layer: torch.nn.Module) -> Callable[[int], Sizes]:
         value_dim = getattr(attention, "v_head_dim", None) or head_dim
         return lambda tokens: Sizes(tokens, head_dim, value_dim)
     return lambda tokens: Sizes(tokens, value_dim=delta.head_v_dim, key_dim=delta.head_k_dim)
-
-
-def _repeats(layer: _Layer) -> int:
-    delta = layer.module.linear_attn
-    return delta.num_v_heads // delta.num_k_heads
-
-
-def _experts(layer: _Layer) -> int:
-    router = getattr(layer.module.mlp, "gate", None) or layer.module.mlp.router
-    return router.weight.shape[0]

@@ -1,5 +1,7 @@
-"""The text that llama.cpp's llama-eval-callback prints (common/debug.cpp, common_debug_print_tensor): each tensor of the graph with its name,
-operation and shape, its values to four decimals, and of each axis longer than six only the first and the last three."""
+"""The text that llama.cpp's llama-eval-callback prints (common/debug.cpp, common_debug_print_tensor): each tensor of the graph
+with its name, operation and shape, its values to four decimals, and of each axis longer than six only the first and the last
+three."""
+
 from __future__ import annotations
 
 import os
@@ -14,22 +16,45 @@ import numpy as np
 from plumb.trace import Trace, TraceError
 
 _SHOWN = 3  # of each end
-_HEADER = re.compile(r"(?:common_debug_cb_eval|ggml_debug):\s+(?P<name>.*?) = \((?P<type>\w+)\)\s+(?P<op>\w+)\((?P<sources>.*)\) = \{(?P<ne>[\d, ]+)\}\s*$")
+_HEADER = re.compile(
+    r"(?:common_debug_cb_eval|ggml_debug):\s+(?P<name>.*?) = \((?P<type>\w+)\)\s+"
+    r"(?P<op>\w+)\((?P<sources>.*)\) = \{(?P<ne>[\d, ]+)\}\s*$"
+)
 _SOURCE = re.compile(r"([^{},]+)\{[\d, ]+\}")
 _COUNT = re.compile(r"number of input tokens = (\d+)\s*$")
 _ID = re.compile(r"^(?:[\d.]+ [A-Z]\s)?\s*(\d+)\s*$")
 _HEAD_STAGES = ("attn.q", "attn.k", "attn.v", "attn.q_norm", "attn.k_norm", "attn.context")
 
-# llama.cpp's names (src/models/*.cpp and llama-graph.cpp: cb(tensor, name, layer)) under those of docs/trace-format.md. Where a tensor
-# keeps its name through several operations, the operation decides.
+# llama.cpp's names (src/models/*.cpp and llama-graph.cpp: cb(tensor, name, layer)) under those of docs/trace-format.md. Where a
+# tensor keeps its name through several operations, the operation decides.
 _STAGES = {
-    "attn_norm": "attn.norm", "Qcur_normed": "attn.q_norm", "Kcur_normed": "attn.k_norm", "kq_soft_max": "attn.probs",
-    "kqv_out": "attn.context", "attn_out": "attn.out", "attn_post_norm": "attn.post_norm", "ffn_inp": "attn.residual",
-    "ffn_norm": "mlp.norm", "ffn_gate": "mlp.gate", "ffn_up": "mlp.up", "ffn_swiglu": "mlp.act", "ffn_geglu": "mlp.act",
-    "ffn_gate_par": "mlp.act", "ffn_out": "mlp.out", "ffn_post_norm": "mlp.post_norm", "l_out": "residual",
-    "ffn_moe_logits": "moe.logits", "ffn_moe_probs": "moe.probs", "ffn_moe_topk": "moe.ids", "ffn_moe_weights": "moe.weights",
-    "ffn_moe_weights_norm": "moe.weights", "ffn_moe_weights_scaled": "moe.weights", "ffn_moe_weights_softmax": "moe.weights",
-    "ffn_moe_out": "moe.routed", "ffn_shexp": "moe.shared", "Vcur": "attn.v",
+    "attn_norm": "attn.norm",
+    "Qcur_normed": "attn.q_norm",
+    "Kcur_normed": "attn.k_norm",
+    "kq_soft_max": "attn.probs",
+    "kqv_out": "attn.context",
+    "attn_out": "attn.out",
+    "attn_post_norm": "attn.post_norm",
+    "ffn_inp": "attn.residual",
+    "ffn_norm": "mlp.norm",
+    "ffn_gate": "mlp.gate",
+    "ffn_up": "mlp.up",
+    "ffn_swiglu": "mlp.act",
+    "ffn_geglu": "mlp.act",
+    "ffn_gate_par": "mlp.act",
+    "ffn_out": "mlp.out",
+    "ffn_post_norm": "mlp.post_norm",
+    "l_out": "residual",
+    "ffn_moe_logits": "moe.logits",
+    "ffn_moe_probs": "moe.probs",
+    "ffn_moe_topk": "moe.ids",
+    "ffn_moe_weights": "moe.weights",
+    "ffn_moe_weights_norm": "moe.weights",
+    "ffn_moe_weights_scaled": "moe.weights",
+    "ffn_moe_weights_softmax": "moe.weights",
+    "ffn_moe_out": "moe.routed",
+    "ffn_shexp": "moe.shared",
+    "Vcur": "attn.v",
 }
 _WHOLE = {"embd": "embed", "inp_embd": "embed", "inp_scaled": "embed", "result_norm": "norm", "result_output": "logits"}
 _OUTPUT_WEIGHT = re.compile(r"blk\.(\d+)\.attn_output\.weight")
@@ -46,12 +71,13 @@ class _Printed:
 def read_llama_cpp(source: str | os.PathLike[str] | Iterable[str], *, token_ids: Sequence[int] | None = None) -> Trace:
     """Reads the output of llama-eval-callback, standard output and error together: a path, or its lines.
 
-    Stages come under the names of docs/trace-format.md, float32, as far as they were printed: four decimals, and of each axis longer than
-    six the first and the last three. What was not printed is NaN, and the stage is in the trace's `partial`: Trace.write puts it into a
-    file of its own, so that no program takes it for a whole value; plumb.known_differences compares it. `not_observed` says how much
-    there is. Keys of attention past the prompt (the cache is padded) are left out. llama.cpp computes the last layer's end for the last
-    token only: those stages have one row. Channels of queries and keys are in the order of the file: in Llama's GGUF files rotated pairs
-    are neighbours.
+    Stages come under the names of docs/trace-format.md, float32, as far as they were printed: four decimals, and of each axis
+    longer than six the first and the last three. What was not printed is NaN, and the stage is in the trace's `partial`:
+    Trace.write puts it into a file of its own, so that no program takes it for a whole value; plumb.known_differences compares
+    it. `not_observed` says how much there is. Keys of attention past the prompt (the cache is padded) are left out. llama.cpp
+    computes the last layer's end for the last
+    token only: those stages have one row. Channels of queries and keys are in the order of the file: in Llama's GGUF files
+    rotated pairs are neighbours.
 
     token_ids: the ids that were fed, where the output does not hold them (it does unless logging was off).
     TraceError for what is no such output, with the line; OSError for a path that cannot be opened."""
@@ -60,12 +86,14 @@ def read_llama_cpp(source: str | os.PathLike[str] | Iterable[str], *, token_ids:
     if token_ids is not None:
         ids = [int(i) for i in token_ids]
     if not printed:
-        raise TraceError("the output holds no tensor: lines such as \"common_debug_cb_eval:  embd = (f32) GET_ROWS(…) = {…}\" are missing")
+        raise TraceError(
+            'the output holds no tensor: lines such as "common_debug_cb_eval:  embd = (f32) GET_ROWS(…) = {…}" are missing'
+        )
     trace = Trace(engine={"name": "llama.cpp", "settings": {"read_from": "llama-eval-callback"}}, dtype="float32")
     for forward_pass in _passes(printed):
         _add_pass(trace, forward_pass)
     if not ids:
-        raise TraceError("the output does not hold the ids (\"number of input tokens\"): give them as token_ids")
+        raise TraceError('the output does not hold the ids ("number of input tokens"): give them as token_ids')
     trace.token_ids, trace.generated = ids[: trace.steps[0].count], ids[trace.steps[0].count :]
     _note_partial(trace)
     if cut:
@@ -80,7 +108,8 @@ def _lines(source: Any) -> Iterator[str]:
 
 
 def _parse(lines: Iterator[str]) -> tuple[list[_Printed], list[int], str]:
-    """The tensors, the token ids, and the name of the tensor in which the output breaks off (llama.cpp's log loses its end at times)."""
+    """The tensors, the token ids, and the name of the tensor in which the output breaks off (llama.cpp's log loses its end at
+    times)."""
     printed, ids, expected = [], [], 0
     numbered = enumerate(lines, 1)
     for number, line in numbered:
@@ -103,7 +132,8 @@ def _parse(lines: Iterator[str]) -> tuple[list[_Printed], list[int], str]:
 
 
 def _values(numbered: Iterator[tuple[int, str]], start: int, ne: list[int]) -> np.ndarray | None:
-    """The numbers that follow a header until its "sum", put where they belong: the fourth axis is printed whole. None where the lines end."""
+    """The numbers that follow a header until its "sum", put where they belong: the fourth axis is printed whole. None where the
+    lines end."""
     found: list[float] = []
     whole = False
     for number, line in numbered:
@@ -202,5 +232,10 @@ def _note_partial(trace: Trace) -> None:
             continue
         noted.add(name)
         values = trace[step, stage]
-        trace.not_observed.append({"stage": name, "why": f"printed in part, to four decimals: {int(np.isfinite(values).sum())} of {values.size} values "
-                                                        f"of {step}/{stage}"})
+        trace.not_observed.append(
+            {
+                "stage": name,
+                "why": f"printed in part, to four decimals: {int(np.isfinite(values).sum())} of {values.size} values "
+                f"of {step}/{stage}",
+            }
+        )

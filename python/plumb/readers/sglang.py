@@ -1,5 +1,6 @@
-"""The files that SGLang's dumper writes (sglang/srt/debug_utils/dumper.py): one .pt file for each value, its tags in the file's name and, beside
-the value, in the file. Its non-intrusive mode "all" dumps what every module takes and yields."""
+"""The files that SGLang's dumper writes (sglang/srt/debug_utils/dumper.py): one .pt file for each value, its tags in the file's
+name and, beside the value, in the file. Its non-intrusive mode "all" dumps what every module takes and yields."""
+
 from __future__ import annotations
 
 import os
@@ -18,14 +19,25 @@ _PREFIX = "non_intrusive__"
 _LAYER = re.compile(r"(?:.*\.)?layers\.(\d+)\.(.+)")
 # What a module of a layer yields, under the names of docs/trace-format.md. SGLang's norms add the residual first and yield both.
 _OUTPUTS = {
-    "input_layernorm.output": "attn.norm", "input_layernorm.output.0": "attn.norm", "input_layernorm.output.1": "before",
-    "post_attention_layernorm.output": "mlp.norm", "post_attention_layernorm.output.0": "mlp.norm",
+    "input_layernorm.output": "attn.norm",
+    "input_layernorm.output.0": "attn.norm",
+    "input_layernorm.output.1": "before",
+    "post_attention_layernorm.output": "mlp.norm",
+    "post_attention_layernorm.output.0": "mlp.norm",
     "post_attention_layernorm.output.1": "attn.residual",
-    "self_attn.qkv_proj.output": "qkv", "self_attn.q_norm.output": "attn.q_norm", "self_attn.k_norm.output": "attn.k_norm",
-    "self_attn.rotary_emb.output.0": "attn.q_rope", "self_attn.rotary_emb.output.1": "attn.k_rope",
-    "self_attn.attn.output": "attn.context", "self_attn.o_proj.output": "attn.out",
-    "mlp.gate_up_proj.output": "gate_up", "mlp.act_fn.output": "mlp.act", "mlp.output": "mlp.out",
-    "mlp.gate.output": "moe.logits", "mlp.topk.output.0": "moe.weights", "mlp.topk.output.1": "moe.ids",
+    "self_attn.qkv_proj.output": "qkv",
+    "self_attn.q_norm.output": "attn.q_norm",
+    "self_attn.k_norm.output": "attn.k_norm",
+    "self_attn.rotary_emb.output.0": "attn.q_rope",
+    "self_attn.rotary_emb.output.1": "attn.k_rope",
+    "self_attn.attn.output": "attn.context",
+    "self_attn.o_proj.output": "attn.out",
+    "mlp.gate_up_proj.output": "gate_up",
+    "mlp.act_fn.output": "mlp.act",
+    "mlp.output": "mlp.out",
+    "mlp.gate.output": "moe.logits",
+    "mlp.topk.output.0": "moe.weights",
+    "mlp.topk.output.1": "moe.ids",
 }
 _HEADS = {"attn.q_norm", "attn.k_norm", "attn.q_rope", "attn.k_rope", "attn.context"}
 
@@ -40,13 +52,20 @@ class _Dump:
     path: pathlib.Path
 
 
-def read_sglang(folder: str | os.PathLike[str], *, config: Mapping[str, Any] | str | os.PathLike[str] | None = None, rank: int = 0,
-                steps: Collection[int] | None = None, token_ids: Sequence[int] | None = None) -> Trace:
+def read_sglang(
+    folder: str | os.PathLike[str],
+    *,
+    config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    rank: int = 0,
+    steps: Collection[int] | None = None,
+    token_ids: Sequence[int] | None = None,
+) -> Trace:
     """Reads a folder of SGLang's dumper, one request of it. Needs torch.
 
-    Values of modules that the trace format has come under its names, with heads apart where `config` (the checkpoint's config.json, or its
-    folder) says how many there are; every other dump under a name of its own, "layers.N.NAME" or "NAME". What the server computed before or
-    after the request is left out by `steps`, the dumper's own step numbers. `rank`: of a tensor-parallel server, whose values are shards.
+    Values of modules that the trace format has come under its names, with heads apart where `config` (the checkpoint's
+    config.json, or its folder) says how many there are; every other dump under a name of its own, "layers.N.NAME" or "NAME".
+    What the server computed before or after the request is left out by `steps`, the dumper's own step numbers. `rank`: of a
+    tensor-parallel server, whose values are shards.
     token_ids: the prompt's ids, where they came in chunks; else those of the first step.
     TraceError for a folder without dumps, for a file that is none, and for steps that hold several requests."""
     import torch
@@ -55,11 +74,15 @@ def read_sglang(folder: str | os.PathLike[str], *, config: Mapping[str, Any] | s
     dumps = [dump for dump in (_tags(path) for path in folder.rglob("*.pt")) if dump and dump.rank == rank]
     dumps = [dump for dump in dumps if steps is None or dump.step in steps]
     if not dumps:
-        raise TraceError(f"{folder}: no file of SGLang's dumper is there for rank {rank}, such as step=0___rank=0___dump_index=1___name=….pt")
+        raise TraceError(
+            f"{folder}: no file of SGLang's dumper is there for rank {rank}, such as step=0___rank=0___dump_index=1___name=….pt"
+        )
     if isinstance(config, (str, os.PathLike)):
         config = checkpoint_config(config)
-    trace = Trace(engine={"name": "sglang", "settings": {"read_from": "dumper", "rank": rank}},
-                  model={"config": dict(config)} if config else None)
+    trace = Trace(
+        engine={"name": "sglang", "settings": {"read_from": "dumper", "rank": rank}},
+        model={"config": dict(config)} if config else None,
+    )
     fed: list[int] = []
     for number in sorted({dump.step for dump in dumps}):
         in_step = sorted((dump for dump in dumps if dump.step == number), key=lambda dump: dump.index)
@@ -93,13 +116,16 @@ def _begin(trace: Trace, number: int, values: list[tuple[_Dump, Any]]) -> list[i
     named = {dump.name: value for dump, value in values}
     ids, positions, lengths = (named.get(name) for name in ("input_ids", "positions", "seq_lens"))
     if ids is None or positions is None:
-        raise TraceError(f"step {number}: input_ids or positions were not dumped (DUMPER_NON_INTRUSIVE_MODE is \"off\")")
+        raise TraceError(f'step {number}: input_ids or positions were not dumped (DUMPER_NON_INTRUSIVE_MODE is "off")')
     if lengths is not None and lengths.numel() != 1:
         raise TraceError(f"step {number}: a batch of {lengths.numel()} requests; a trace holds one")
     first = int(positions.reshape(-1)[0])
     expected = trace.steps[-1].first + trace.steps[-1].count if trace.steps else first
     if first != expected:
-        raise TraceError(f"step {number} begins at position {first}, the steps before it end at {expected}: choose those of one request by `steps`")
+        raise TraceError(
+            f"step {number} begins at position {first}, the steps before it end at {expected}: "
+            "choose those of one request by `steps`"
+        )
     trace.add_step(int(ids.numel()), first)
     return [int(i) for i in ids.reshape(-1)]
 
