@@ -1,177 +1,81 @@
-// The diagnosis against itself: every hypothesis is planted in our own executor, one at a time, and must be named at its own
-// stage from the trace of that run; a right run must raise no alarm. Prints the confusion matrix that docs/diagnosis.md holds.
-#include <map>
-
-#include "golden.h"
-#include "parity/explain.h"
-#include "parity/hypothesis.h"
+// The diagnosis against itself: causes planted in our own executor, alone and in pairs, must be named at their own stage from
+// what was captured of the run; a right run must raise no alarm, whatever its precision and however it was fed. A sample with a
+// fixed seed: diagnose_matrix_tool runs them all and prints what docs/diagnosis.md holds.
+#include "mutations.h"
 
 namespace plumb {
 namespace {
 
-// What an executor computed, held in memory, as a trace would hold it.
-class Recorded final : public Captured, public StageObserver {
- public:
-  explicit Recorded(DType dtype) : dtype_(dtype) {}
-  bool wants(std::string_view) const override { return true; }
-  void observe(std::string_view name, const Tensor& value) override {
-    values_[{steps_.size() - 1, std::string(name)}] = value;
-  }
-  const std::vector<TraceStep>& steps() const override { return steps_; }
-  std::vector<std::int32_t> fed_ids(std::size_t step) const override { return fed_[step]; }
-  std::shared_ptr<const CapturedValue> value(std::size_t step,
-                                             std::string_view stage) const override {
-    const auto found = values_.find({step, std::string(stage)});
-    if (found == values_.end()) return nullptr;
-    return std::make_shared<CapturedValue>(CapturedValue{found->second, dtype_});
-  }
+using mutations::Captures;
+using mutations::Plant;
 
-  // A prefill and two decode steps. False when the network yields no finite logits.
-  bool run(const BoundGraph& network, const std::vector<std::int32_t>& ids, Precision precision) {
-    const auto executor = make_reference_executor(network, precision, 2);
-    const auto sequence = executor->start();
-    const std::size_t prefill = ids.size() - 2;
-    for (std::size_t first = 0; first < ids.size(); first += first == 0 ? prefill : 1) {
-      const std::size_t count = first == 0 ? prefill : 1;
-      steps_.push_back({static_cast<std::int64_t>(first), static_cast<std::int64_t>(count)});
-      fed_.emplace_back(ids.begin() + static_cast<std::ptrdiff_t>(first),
-                        ids.begin() + static_cast<std::ptrdiff_t>(first + count));
-      const auto logits = executor->forward(
-          *sequence, fed_.back(),
-          {.rows = LogitRows::kAll, .chunk = 0, .observer = this, .progress = {}});
-      if (!logits.ok()) return false;
-    }
-    return true;
-  }
-
- private:
-  DType dtype_;
-  std::vector<TraceStep> steps_;
-  std::vector<std::vector<std::int32_t>> fed_;
-  std::map<std::pair<std::size_t, std::string>, Tensor> values_;
+struct Sample {
+  Captures captures;
+  std::size_t singles;
+  std::size_t pairs;
 };
-
-std::vector<std::int32_t> prompt_of(const std::string& checkpoint) {
-  auto ids = golden::Golden(checkpoint).ids("long");
-  ids.resize(34);
-  return ids;
-}
-
-struct Planted {
-  Hypothesis hypothesis;
-  double value;
-  std::vector<int> stages;
-};
-
-// One plant for each hypothesis about the first stage of each role, on all stages of that role.
-std::vector<Planted> plants(const Model& model) {
-  std::vector<Planted> list;
-  std::set<std::string> roles;
-  const auto& stages = model.network.graph.stages;
-  for (int i = 2; i < static_cast<int>(stages.size()); ++i) {
-    const std::string role = name_in_layer(stages[static_cast<std::size_t>(i)].name,
-                                           stages[static_cast<std::size_t>(i)].layer);
-    if (!roles.insert(role).second) continue;
-    std::vector<int> same;
-    for (int j = i; j < static_cast<int>(stages.size()); ++j) {
-      const Stage& other = stages[static_cast<std::size_t>(j)];
-      if (name_in_layer(other.name, other.layer) == role &&
-          other.operation.index() == stages[static_cast<std::size_t>(i)].operation.index())
-        same.push_back(j);
-    }
-    for (const Hypothesis& hypothesis : hypotheses_about(model.network, *model.config, i)) {
-      if (!hypothesis.range) {
-        list.push_back({hypothesis, 0, same});
-      } else if (!hypothesis.range->snaps.empty()) {
-        for (const double snap : hypothesis.range->snaps) {
-          if (snap < hypothesis.range->low || snap > hypothesis.range->high ||
-              to_string(FieldValue(snap)) == to_string(hypothesis.expected))
-            continue;
-          list.push_back({hypothesis, snap, same});
-          break;
-        }
-      }
-    }
-  }
-  return list;
-}
 
 class Diagnose : public testing::TestWithParam<std::string> {};
 
 TEST_P(Diagnose, RightRunsRaiseNoAlarm) {
   const Model model = golden::load(GetParam());
-  for (const Precision precision : {Precision::kFp64, Precision::kFp32, Precision::kHfBf16}) {
-    Recorded recorded(DType::kF32);
-    ASSERT_TRUE(recorded.run(model.network, prompt_of(GetParam()), precision));
-    ThreadPool pool(2);
-    Checker checker(
-        model.network, recorded,
-        precision == Precision::kHfBf16 ? SuspectType::kBfloat16 : SuspectType::kFloat32, pool);
-    for (const Check& check : checker.run({})) {
-      EXPECT_FALSE(check.fails) << to_string(precision) << " " << check.stage << " "
-                                << check.residual.relative_l2 << " of " << check.budget;
+  const mutations::Ids whole = mutations::prompt_of(GetParam());
+  const mutations::Ids split(whole.all(), 9);
+  ThreadPool pool(2);
+  for (const Captures captures : {Captures::kAll, Captures::kBlocks, Captures::kLogprobs}) {
+    for (const Precision precision : {Precision::kFp64, Precision::kFp32, Precision::kHfBf16}) {
+      for (const mutations::Ids* ids : {&whole, &split}) {
+        mutations::Recorded recorded(*ids, captures);
+        ASSERT_TRUE(recorded.run(model.network, {}, precision, pool));
+        const bool coarse = precision == Precision::kHfBf16;
+        Checker checker(model.network, recorded,
+                        coarse ? SuspectType::kBfloat16 : SuspectType::kFloat32, pool);
+        for (const Check& check : checker.run({})) {
+          EXPECT_FALSE(check.fails) << to_string(precision) << " " << check.stage << " "
+                                    << check.residual.relative_l2 << " of " << check.budget;
+        }
+      }
     }
   }
 }
 
 TEST_P(Diagnose, PlantedCausesAreNamedAtTheirStage) {
   const Model model = golden::load(GetParam());
-  const auto ids = prompt_of(GetParam());
+  const mutations::Ids ids = mutations::prompt_of(GetParam());
+  ThreadPool pool(2);
   int planted = 0;
   int named = 0;
   int at_stage = 0;
   std::string missed;
-  for (const Planted& plant : plants(model)) {
-    Patch patch;
-    bool any = false;
-    for (const int index : plant.stages) {
-      Patch attempt = patch;
-      if (!plant.hypothesis.apply(model.network, index, plant.value, attempt)) continue;
-      patch = std::move(attempt);
-      any = true;
-    }
-    if (!any) continue;
-    Recorded recorded(DType::kF32);
-    if (!recorded.run(patched(model.network, patch), ids, Precision::kFp32))
-      continue;  // an explosion needs no diagnosis
-    ThreadPool pool(2);
-    Checker checker(model.network, recorded, SuspectType::kFloat32, pool);
-    const auto checks = checker.run({});
-    const auto first =
-        std::find_if(checks.begin(), checks.end(), [](const Check& check) { return check.fails; });
-    if (first == checks.end())
-      continue;  // changes nothing here: a cap that no value reaches, a norm of weights that are 1
-    ++planted;
-    const Explanation explanation = explain(checker, *model.config, checks);
-    const auto& findings = explanation.findings;
-    const bool right_stage =
-        !findings.empty() && (std::find(plant.stages.begin(), plant.stages.end(),
-                                        first->value.stage) != plant.stages.end() ||
-                              patch.stages.contains(first->value.stage));
-    const bool right_row =
-        findings.size() == 1 && (findings[0].row == plant.hypothesis.row ||
-                                 std::find(findings[0].also.begin(), findings[0].also.end(),
-                                           plant.hypothesis.row) != findings[0].also.end());
-    at_stage += right_stage ? 1 : 0;
-    named += right_row ? 1 : 0;
-    if (!right_row || !right_stage) {
-      missed += "  row " + plant.hypothesis.row + " (" + plant.hypothesis.field + ") at " +
-                first->stage + " came out as";
-      for (const Finding& finding : findings)
-        missed += " [" + finding.row + " " + finding.field + " " + to_string(finding.found) +
-                  " at " + finding.stage + "]";
-      missed += "\n";
+  for (const Sample& sample :
+       {Sample{Captures::kAll, 12, 4}, Sample{Captures::kBlocks, 4, 2}, Sample{Captures::kLogits, 2, 0}}) {
+    for (const bool pairs : {false, true}) {
+      mutations::Source source(model, ids, sample.captures, 1);
+      for (std::size_t i = 0; i < (pairs ? sample.pairs : sample.singles); ++i) {
+        const auto group = source.next(pairs ? 2 : 1, pool);
+        if (group.empty()) break;
+        const auto verdict = mutations::judge(model, *source.recorded(), group, pool);
+        ++planted;
+        named += verdict.all_named() ? 1 : 0;
+        at_stage += verdict.all_at_stage() ? 1 : 0;
+        if (verdict.all_named() && verdict.all_at_stage()) continue;
+        missed += "  " + to_string(sample.captures) + ": ";
+        for (const Plant* plant : group)
+          missed += plant->text() + "; ";
+        missed += "came out as" + verdict.findings + "\n";
+      }
     }
   }
-  std::printf("%s: %d causes planted, %d at their stage, %d named\n%s", GetParam().c_str(), planted,
+  std::printf("%s: %d planted, %d at their stage, %d named\n%s", GetParam().c_str(), planted,
               at_stage, named, missed.c_str());
-  EXPECT_GE(planted, 20);
-  EXPECT_EQ(at_stage, planted);
+  EXPECT_GE(planted, 16);
+  EXPECT_GE(at_stage, 0.95 * planted);
   EXPECT_GE(named, 0.95 * planted);
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, Diagnose,
-                         testing::Values("llama", "qwen3", "olmoe", "qwen2", "qwen3_5"),
+                         testing::Values("llama", "qwen3", "olmoe", "gemma2", "gpt_oss", "qwen3_5",
+                                         "deepseek_v4"),
                          golden::test_name);
 
 }  // namespace

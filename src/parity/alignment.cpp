@@ -9,28 +9,13 @@
 #include <utility>
 
 #include "graph/print.h"
+#include "parity/captured_views.h"
 #include "parity/recompute.h"
 
 namespace plumb {
 namespace {
 
 constexpr double kLeastCorrelation = 0.35;
-
-// The ids of a trace without its values.
-class IdsOnly final : public Captured {
- public:
-  explicit IdsOnly(const Trace& trace) : trace_(trace) {}
-  const std::vector<TraceStep>& steps() const override { return trace_.steps(); }
-  std::vector<std::int32_t> fed_ids(std::size_t step) const override {
-    return trace_.fed_ids(step);
-  }
-  std::shared_ptr<const CapturedValue> value(std::size_t, std::string_view) const override {
-    return nullptr;
-  }
-
- private:
-  const Trace& trace_;
-};
 
 // The first whole number in a name, which is its layer; -1 when there is none.
 int layer_of(const std::string& name) {

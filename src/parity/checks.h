@@ -1,7 +1,12 @@
 // Checks: every captured value against the same stage recomputed in fp64 from the suspect's own inputs, with a budget: how far a
 // right engine of the suspect's dtype may be.
 #pragma once
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "core/result.h"
@@ -9,6 +14,12 @@
 #include "parity/residual.h"
 
 namespace plumb {
+
+// What of a stage's output the suspect reported.
+enum class Reported : std::uint8_t {
+  kValues,
+  kLogprobs,  // log-probabilities of the ids that it names, as an interface reports them
+};
 
 struct Check {
   std::size_t step;
@@ -19,6 +30,7 @@ struct Check {
   std::vector<int> span;  // stages recomputed, down to captured ones
   bool fails;
   bool exact = false;  // of ids: compared as choices
+  Reported reported = Reported::kValues;
 };
 
 // The arithmetic in which the suspect ran.
@@ -34,8 +46,14 @@ class Checker {
   // All captured values, in the order of execution.
   std::vector<Check> run(const std::function<void(std::size_t done, std::size_t all)>& progress);
 
+  // The check of one output in one step; nothing when it was not captured, or in a shape that is not the stage's.
+  std::optional<Check> check(std::size_t step, Value value, Reported reported);
+
   // The residual of one check under a patch.
   Residual under(const Check& check, const Patch& patch);
+  // What a right engine under the patch may be off by at the check.
+  double budget_under(const Check& check, const Patch& patch);
+  // What the suspect reported of the check's output, and the same of ours: the last rows where it has fewer.
   Tensor computed(const Check& check, const Patch& patch);
   const Tensor& suspect(const Check& check);
 
@@ -45,7 +63,13 @@ class Checker {
   ThreadPool& pool() const { return pool_; }
 
  private:
+  friend class Trial;
+  using Key = std::tuple<std::size_t, int, int, Reported>;
+
   double budget(const Operation& operation, const Tensor& exact, const Tensor& rounded) const;
+  std::shared_ptr<const Tensor> report(std::size_t step, Value value, Reported reported);
+  Tensor reported(const Check& check, const Tensor& computed) const;
+  Numerics rounding() const;
 
   const BoundGraph& network_;
   const Captured& captured_;
@@ -54,6 +78,32 @@ class Checker {
   Patch nothing_;
   Recompute exact_;
   Recompute rounded_;
+  std::map<Key, std::shared_ptr<const Tensor>> reports_;
+  std::map<std::size_t, std::shared_ptr<const CapturedValue>> reported_ids_;
+};
+
+// One check under many patches, from a common one: what they do not change is computed once. Patches may be tried on several
+// threads at a time.
+class Trial {
+ public:
+  // `checker` and `check` must outlive it, and not be used while patches are tried.
+  Trial(Checker& checker, const Check& check, Patch base);
+
+  const Patch& base() const { return base_; }
+  const Residual& before() const { return before_; }  // under the base alone
+  // `patch` contains the base; `touched` are the stages at which it says something else.
+  Residual under(const Patch& patch, const std::set<int>& touched) const;
+
+ private:
+  Residual residual_of(const Tensor& computed) const;
+
+  Checker& checker_;
+  const Check& check_;
+  Patch base_;
+  mutable ThreadPool serial_;
+  Recompute recompute_;
+  const Tensor& suspect_;
+  Residual before_;
 };
 
 }  // namespace plumb

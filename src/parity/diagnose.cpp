@@ -6,9 +6,9 @@
 #include <nlohmann/json.hpp>
 
 #include "parity/alignment.h"
+#include "parity/captured_views.h"
 #include "parity/explain.h"
 #include "parity/rungs.h"
-#include "reference/executor.h"
 
 namespace plumb {
 namespace {
@@ -16,22 +16,21 @@ namespace {
 constexpr std::string_view kVerdicts[] = {"fault",  "benign",      "sampler",     "stop",
                                           "tokens", "unexplained", "incomparable"};
 
-// Logits over the whole network, step by step as the suspect ran it: the same split of the tokens, from the ids alone.
-std::vector<std::optional<Tensor>> run_steps(const BoundGraph& first, const BoundGraph& later,
-                                             const Captured& suspect, Precision precision,
-                                             int threads) {
-  const auto prefill = make_reference_executor(first, precision, threads);
-  const auto decode = make_reference_executor(later, precision, threads);
-  const auto sequence = prefill->start();
+// Logits over the whole network, step by step as the suspect ran it, from the ids alone.
+std::vector<std::optional<Tensor>> run_steps(const BoundGraph& network, const Patch& first,
+                                             const Patch& later, const Captured& suspect,
+                                             Precision precision, ThreadPool& pool) {
+  const IdsOnly ids(suspect);
+  Recompute run(network, ids, Numerics(precision), pool, first);
+  run.set_later(&later);
   std::vector<std::optional<Tensor>> all;
+  std::int64_t fed = 0;
   for (std::size_t step = 0; step < suspect.steps().size(); ++step) {
-    const auto ids = suspect.fed_ids(step);
-    if (ids.empty() || sequence->length() != suspect.steps()[step].first) break;
-    const Executor& executor = step == 0 ? *prefill : *decode;
-    auto logits = executor.forward(
-        *sequence, ids, {.rows = LogitRows::kAll, .chunk = 0, .observer = nullptr, .progress = {}});
-    if (!logits.ok()) break;
-    all.emplace_back(std::move(logits).value());
+    const TraceStep& pass = suspect.steps()[step];
+    const auto fed_ids = suspect.fed_ids(step);
+    if (fed_ids.empty() || pass.first != fed) break;
+    fed += pass.count;
+    all.emplace_back(run.computed(step, network.graph.logits));
   }
   return all;
 }
@@ -62,21 +61,22 @@ double network_noise(SuspectType type) {
 }
 
 void prove(const Model& model, const Captured& suspect, Checker& checker,
-           const Explanation& explanation, int threads, Diagnosis& diagnosis) {
+           const Explanation& explanation, Diagnosis& diagnosis) {
   const Precision precision =
       checker.type() == SuspectType::kBfloat16 ? Precision::kHfBf16 : Precision::kFp32;
-  const BoundGraph changed = patched(model.network, explanation.patch);
-  const auto clean = run_steps(model.network, model.network, suspect, precision, threads);
-  const auto before = logits_distance(suspect, clean);
+  const Patch& changed = explanation.patch;
+  const Patch right;
+  const auto distance = [&](const Patch& first, const Patch& later) {
+    return logits_distance(
+        suspect, run_steps(model.network, first, later, suspect, precision, checker.pool()));
+  };
+  const auto before = distance(right, right);
   // An engine may err in all passes, in the prefill alone, or in decode steps alone.
   std::optional<double> after;
-  for (const auto& [prefill, decode] :
-       {std::pair<const BoundGraph*, const BoundGraph*>(&changed, &changed),
-        std::pair<const BoundGraph*, const BoundGraph*>(&changed, &model.network),
-        std::pair<const BoundGraph*, const BoundGraph*>(&model.network, &changed)}) {
-    const auto distance =
-        logits_distance(suspect, run_steps(*prefill, *decode, suspect, precision, threads));
-    if (distance && (!after || *distance < *after)) after = distance;
+  for (const auto& [first, later] : {std::pair(&changed, &changed), std::pair(&changed, &right),
+                                     std::pair(&right, &changed)}) {
+    const auto reached = distance(*first, *later);
+    if (reached && (!after || *reached < *after)) after = reached;
     if (after && *after <= network_noise(checker.type())) break;
   }
   const double noise = network_noise(checker.type());
@@ -156,7 +156,7 @@ Result<Diagnosis> diagnose(const Model& model, const Trace& suspect,
   const Explanation explanation = explain(checker, *model.config, diagnosis.checks);
   diagnosis.findings = explanation.findings;
   if (!diagnosis.findings.empty())
-    prove(model, aligned, checker, explanation, options.threads, diagnosis);
+    prove(model, aligned, checker, explanation, diagnosis);
 
   const bool unexplained = std::any_of(diagnosis.findings.begin(), diagnosis.findings.end(),
                                        [](const Finding& f) { return f.row.empty(); });

@@ -1,218 +1,25 @@
-// The search. A check's span is one stage where everything around it was captured, the whole network where only logits were;
-// a hypothesis is then applied to all stages of the same role, or of the same operation, in the span.
+// From checks to findings. A check's span is one stage where everything around it was captured, the whole network where only
+// logits were.
 #include "parity/explain.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
-#include <set>
+
+#include "parity/ladder.h"
+#include "parity/structure.h"
 
 namespace plumb {
 namespace {
 
-constexpr std::size_t kPairLeads = 8;  // single hypotheses that are combined when none suffices
-constexpr int kGridPoints = 25;
-constexpr int kRefinements = 40;
-constexpr double kGain = 3;  // a cause must bring the residual down by this factor
-
-struct Candidate {
-  Hypothesis hypothesis;
-  std::vector<int> scope;
-  double value = 0;  // of a range
-  Residual residual{.relative_l2 = std::numeric_limits<double>::infinity(),
-                    .worst_row = 0,
-                    .worst_token = 0,
-                    .largest = 0,
-                    .cosine = 0,
-                    .bit_match = 0};
-};
-
-// Applies a hypothesis to each stage of the scope that it concerns; false when to none.
-bool apply(const BoundGraph& network, const Hypothesis& hypothesis, const std::vector<int>& scope,
-           double value, Patch& patch) {
-  bool any = false;
-  for (const int index : scope) {
-    Patch attempt = patch;
-    if (!hypothesis.apply(network, index, value, attempt)) continue;
-    patch = std::move(attempt);
-    any = true;
-  }
-  return any;
-}
-
-class Search {
- public:
-  Search(Checker& checker, const Config& config) : checker_(checker), config_(config) {}
-
-  std::vector<Candidate> candidates(const Check& check) const;
-  void measure(const Check& check, Candidate& candidate, const Patch& base);
-  bool reaches(const Check& check, const Residual& r) const {
-    return r.relative_l2 <= check.budget && r.worst_row <= 6 * check.budget &&
-           r.relative_l2 * kGain < check.residual.relative_l2;
-  }
-
- private:
-  double at(const Check& check, Candidate& candidate, double value, const Patch& base);
-  void solve(const Check& check, Candidate& candidate, const Patch& base);
-
-  Checker& checker_;
-  const Config& config_;
-};
-
-std::vector<Candidate> Search::candidates(const Check& check) const {
-  const BoundGraph& network = checker_.network();
-  std::vector<Candidate> list;
-  std::set<std::string> seen;
-  const auto add = [&](const Hypothesis& hypothesis, std::vector<int> scope) {
-    std::string key =
-        hypothesis.field + "=" + to_string(hypothesis.found) + (hypothesis.range ? "?" : "");
-    for (const int index : scope)
-      key += "," + std::to_string(index);
-    if (seen.insert(key).second)
-      list.push_back({.hypothesis = hypothesis, .scope = std::move(scope)});
-  };
-  for (const int index : check.span) {
-    const Stage& stage = network.graph.stages[static_cast<std::size_t>(index)];
-    const auto hypotheses = hypotheses_about(network, config_, index);
-    std::vector<int> role;
-    std::vector<int> kind;
-    for (const int other : check.span) {
-      const Stage& candidate = network.graph.stages[static_cast<std::size_t>(other)];
-      if (candidate.operation.index() != stage.operation.index()) continue;
-      kind.push_back(other);
-      if (name_in_layer(candidate.name, candidate.layer) == name_in_layer(stage.name, stage.layer))
-        role.push_back(other);
-    }
-    for (const Hypothesis& hypothesis : hypotheses) {
-      add(hypothesis, role);
-      if (kind.size() > role.size()) add(hypothesis, kind);
-    }
-    constexpr std::size_t kSmall = 400;
-    if (role.size() > 1 && check.span.size() <= kSmall) {
-      for (const Hypothesis& hypothesis : hypotheses) {
-        if (!hypothesis.range) add(hypothesis, {index});
-      }
-    }
-  }
-  return list;
-}
-
-double Search::at(const Check& check, Candidate& candidate, double value, const Patch& base) {
-  Patch patch = base;
-  if (!apply(checker_.network(), candidate.hypothesis, candidate.scope, value, patch))
-    return std::numeric_limits<double>::infinity();
-  const Residual r = checker_.under(check, patch);
-  if (!(r.relative_l2 < candidate.residual.relative_l2)) return r.relative_l2;
-  candidate.residual = r;
-  candidate.value = value;
-  return r.relative_l2;
-}
-
-// Snaps first, then a grid and a golden-section search around its best point.
-void Search::solve(const Check& check, Candidate& candidate, const Patch& base) {
-  const Range& range = *candidate.hypothesis.range;
-  for (const double snap : range.snaps) {
-    if (snap >= range.low && snap <= range.high) at(check, candidate, snap, base);
-    if (reaches(check, candidate.residual)) return;
-  }
-  if (range.integer) {
-    const double span = range.high - range.low;
-    if (span > 64) return;
-    for (double value = range.low; value <= range.high; ++value)
-      at(check, candidate, value, base);
-    return;
-  }
-  const bool wide = check.span.size() > 8;
-  if (wide && candidate.residual.relative_l2 > 0.9 * check.residual.relative_l2)
-    return;  // no sign of a minimum
-  const auto place = [&](double x) {
-    return range.logarithmic ? range.low * std::pow(range.high / range.low, x)
-                             : range.low + x * (range.high - range.low);
-  };
-  int best = 0;
-  double least = std::numeric_limits<double>::infinity();
-  for (int i = 0; i < kGridPoints; ++i) {
-    const double r = at(check, candidate, place(static_cast<double>(i) / (kGridPoints - 1)), base);
-    if (r < least) {
-      least = r;
-      best = i;
-    }
-  }
-  constexpr double kGolden = 0.6180339887498949;
-  double low = static_cast<double>(best - 1) / (kGridPoints - 1);
-  double high = static_cast<double>(best + 1) / (kGridPoints - 1);
-  double a = high - kGolden * (high - low);
-  double b = low + kGolden * (high - low);
-  double ra = at(check, candidate, place(a), base);
-  double rb = at(check, candidate, place(b), base);
-  for (int i = 0; i < kRefinements; ++i) {
-    if (ra < rb) {
-      high = b;
-      b = a;
-      rb = ra;
-      a = high - kGolden * (high - low);
-      ra = at(check, candidate, place(a), base);
-    } else {
-      low = a;
-      a = b;
-      ra = rb;
-      b = low + kGolden * (high - low);
-      rb = at(check, candidate, place(b), base);
-    }
-  }
-}
-
-void Search::measure(const Check& check, Candidate& candidate, const Patch& base) {
-  if (candidate.hypothesis.range) {
-    solve(check, candidate, base);
-  } else {
-    at(check, candidate, 0, base);
-  }
-}
-
-// Where an error sits, for a cause that nobody knows.
-std::string structure_of(const Tensor& y, const Tensor& f) {
-  std::string text;
-  std::int64_t first = -1;
-  double row_spread = 0;
-  for (std::int64_t t = 0; t < y.tokens(); ++t) {
-    double dot = 0;
-    double norm = 0;
-    double error = 0;
-    for (std::size_t i = 0; i < y.row(t).size(); ++i) {
-      dot += y.row(t)[i] * f.row(t)[i];
-      norm += f.row(t)[i] * f.row(t)[i];
-      error += (y.row(t)[i] - f.row(t)[i]) * (y.row(t)[i] - f.row(t)[i]);
-    }
-    if (first < 0 && error > 1e-10 * norm) first = t;
-    if (norm <= 0 || error <= 0) continue;
-    const double scaled =
-        error - (dot - norm) * (dot - norm) / norm;  // what a factor per row leaves
-    row_spread = std::max(row_spread, scaled / error);
-  }
-  std::size_t channels = 0;
-  const auto width = static_cast<std::size_t>(y.width());
-  for (std::size_t i = 0; i < width; ++i) {
-    bool touched = false;
-    for (std::int64_t t = 0; t < y.tokens(); ++t) {
-      const double scale = std::abs(f.row(t)[i]);
-      touched = touched || std::abs(y.row(t)[i] - f.row(t)[i]) > 1e-4 * scale + 1e-9;
-    }
-    channels += touched ? 1 : 0;
-  }
-  text = std::to_string(channels) + " of " + std::to_string(width) +
-         " channels differ, from token " + std::to_string(std::max<std::int64_t>(first, 0)) +
-         " of the step on";
-  if (row_spread < 1e-3) text += "; each row is off by one factor";
-  return text;
-}
+constexpr double kGain = 3;            // a cause must bring the residual down by this factor
+constexpr std::size_t kLongSpan = 6;  // stages; beyond, the ladder comes first
 
 class Explainer {
  public:
   Explainer(Checker& checker, const Config& config, const std::vector<Check>& checks)
       : checker_(checker),
-        search_(checker, config),
+        search_(checker.network(), config, checker.pool()),
         checks_(checks),
         explained_(checks.size(), false) {}
 
@@ -220,96 +27,83 @@ class Explainer {
 
  private:
   struct Outcome {
-    std::vector<Candidate> causes;  // one, or two together
-    std::vector<std::string> also;
+    std::vector<Attempt> causes;               // one, or several together
+    std::vector<std::vector<std::string>> also;  // of each
     std::int64_t rejected = 0;
   };
   Outcome search(const Check& check);
-  std::size_t spread(const std::vector<Candidate>& causes, std::size_t from,
+  std::vector<std::vector<Attempt>> look_ahead(const Check& check, bool with_another);
+  Outcome choose(const Check& check, const std::vector<std::vector<Attempt>>& sets);
+  std::size_t spread(const std::vector<Attempt>& causes, std::size_t from,
                      std::vector<std::string>& stages);
-  double total(const Candidate& candidate, std::size_t from);
-  std::vector<int> scope_in(const Check& check, const Candidate& candidate) const;
+  double total(const std::vector<Attempt>& causes, std::size_t from);
+  std::vector<int> scope_in(const Check& check, const Attempt& candidate) const;
+  bool reaches(const Check& check, const Attempt& candidate);
+  bool explains(const Check& check, const Patch& patch);
+  void name(const Check& check, const Outcome& outcome, const std::vector<std::string>& stages,
+            Evidence evidence, Explanation& explanation) const;
+  void give_up(std::size_t at, const Evidence& evidence, Explanation& explanation);
 
   Checker& checker_;
   Search search_;
   const std::vector<Check>& checks_;
   std::vector<bool> explained_;
-  Patch patch_;
+  std::vector<Attempt> found_;  // with the stages at which they were found
 };
 
-// The stages of another check's span that the cause concerns: those of the same operation.
-std::vector<int> Explainer::scope_in(const Check& check, const Candidate& candidate) const {
-  const auto& stages = checker_.network().graph.stages;
-  const auto kind = stages[static_cast<std::size_t>(candidate.scope.front())].operation.index();
-  std::vector<int> scope;
+const Stage& stage_at(const BoundGraph& network, int index) {
+  return network.graph.stages[static_cast<std::size_t>(index)];
+}
+
+// The stages of another check's span that the cause concerns: those of the same role; where there is none, in a short span,
+// those of the same operation.
+std::vector<int> Explainer::scope_in(const Check& check, const Attempt& candidate) const {
+  constexpr std::size_t kShort = 6;
+  const BoundGraph& network = checker_.network();
+  std::vector<int> same_role;
+  std::vector<int> same_kind;
   for (const int index : check.span) {
-    if (stages[static_cast<std::size_t>(index)].operation.index() == kind) scope.push_back(index);
+    const Stage& stage = stage_at(network, index);
+    bool role = false;
+    bool kind = false;
+    for (const int other : candidate.scope) {
+      kind = kind || stage_at(network, other).operation.index() == stage.operation.index();
+      role = role || role_of(stage_at(network, other)) == role_of(stage);
+    }
+    if (role) same_role.push_back(index);
+    if (kind) same_kind.push_back(index);
   }
-  return scope;
+  return same_role.empty() && check.span.size() <= kShort ? same_kind : same_role;
 }
 
-Explainer::Outcome Explainer::search(const Check& check) {
-  auto list = search_.candidates(check);
-  for (Candidate& candidate : list)
-    search_.measure(check, candidate, {});
-  std::stable_sort(list.begin(), list.end(), [](const Candidate& a, const Candidate& b) {
-    return a.residual.relative_l2 < b.residual.relative_l2;
-  });
-  Outcome outcome;
-  std::vector<Candidate> reaching;
-  for (const Candidate& candidate : list) {
-    if (search_.reaches(check, candidate.residual)) reaching.push_back(candidate);
-  }
-  outcome.rejected = static_cast<std::int64_t>(list.size() - reaching.size());
-  if (!reaching.empty()) {
-    const auto from = static_cast<std::size_t>(&check - checks_.data());
-    std::size_t best = 0;
-    double least = std::numeric_limits<double>::infinity();
-    for (std::size_t i = 0; i < std::min<std::size_t>(reaching.size(), 6); ++i) {
-      const double sum = total(reaching[i], from);
-      if (sum < 0.7 * least) {
-        least = sum;
-        best = i;
-      }
-    }
-    for (std::size_t i = 0; i < reaching.size(); ++i) {
-      const std::string& row = reaching[i].hypothesis.row;
-      if (i == best || row == reaching[best].hypothesis.row) continue;
-      if (total(reaching[i], from) > 2 * least) continue;
-      if (std::find(outcome.also.begin(), outcome.also.end(), row) == outcome.also.end())
-        outcome.also.push_back(row);
-    }
-    outcome.causes = {reaching[best]};
-    return outcome;
-  }
-  for (std::size_t i = 0; i < std::min(kPairLeads, list.size()); ++i) {
-    Patch base;
-    if (!apply(checker_.network(), list[i].hypothesis, list[i].scope, list[i].value, base))
-      continue;
-    for (const Candidate& other : list) {
-      if (other.hypothesis.field == list[i].hypothesis.field && other.scope == list[i].scope)
-        continue;
-      Candidate second{.hypothesis = other.hypothesis, .scope = other.scope};
-      search_.measure(check, second, base);
-      if (!search_.reaches(check, second.residual)) continue;
-      outcome.causes = {list[i], second};
-      return outcome;
-    }
-  }
-  return outcome;
+bool Explainer::reaches(const Check& check, const Attempt& candidate) {
+  const Residual& r = candidate.residual;
+  if (!(r.relative_l2 * kGain < check.residual.relative_l2)) return false;
+  const auto fits = [&](double budget) {
+    return r.relative_l2 <= budget && r.worst_row <= 6 * budget;
+  };
+  if (fits(check.budget)) return true;
+  Patch patch;  // what a cause does to the values, it does to their rounding
+  return fits(10 * check.budget) && apply(checker_.network(), candidate, patch) &&
+         fits(checker_.budget_under(check, patch));
 }
 
-// The residuals of the failing checks of the same role under the candidate, over their budgets; a few of them suffice.
-double Explainer::total(const Candidate& candidate, std::size_t from) {
-  double sum = candidate.residual.relative_l2 / checks_[from].budget;
+// The residuals of the failing checks of the same role under the causes, over their budgets; a few of them suffice.
+double Explainer::total(const std::vector<Attempt>& causes, std::size_t from) {
+  constexpr int kFew = 4;
+  double sum = causes.back().residual.relative_l2 / checks_[from].budget;
   int used = 0;
-  for (std::size_t i = from + 1; i < checks_.size() && used < 4; ++i) {
+  for (std::size_t i = from + 1; i < checks_.size() && used < kFew; ++i) {
     const Check& check = checks_[i];
     if (!check.fails || explained_[i]) continue;
     Patch patch;
-    if (!apply(checker_.network(), candidate.hypothesis, scope_in(check, candidate),
-               candidate.value, patch))
-      continue;
+    bool any = false;
+    for (const Attempt& cause : causes) {
+      any = apply(checker_.network(), cause.hypothesis, scope_in(check, cause), cause.value,
+                  patch) ||
+            any;
+    }
+    if (!any) continue;
     ++used;
     sum += std::min(checker_.under(check, patch).relative_l2, check.residual.relative_l2) /
            check.budget;
@@ -317,37 +111,193 @@ double Explainer::total(const Candidate& candidate, std::size_t from) {
   return sum;
 }
 
+// Of sets of causes that all explain the check, the one that explains most elsewhere; rows of the others that do as well.
+Explainer::Outcome Explainer::choose(const Check& check,
+                                     const std::vector<std::vector<Attempt>>& sets) {
+  constexpr std::size_t kCompared = 8;
+  const auto from = static_cast<std::size_t>(&check - checks_.data());
+  std::vector<double> totals;
+  std::size_t best = 0;
+  double least = std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < std::min(sets.size(), kCompared); ++i) {
+    totals.push_back(total(sets[i], from));
+    double cost = 0;
+    for (const Attempt& cause : sets[i])
+      cost += 1 + complexity(cause);
+    const double score = totals[i] * (1 + 0.4 * cost);
+    if (score >= least) continue;
+    least = score;
+    best = i;
+  }
+  Outcome outcome{.causes = sets[best], .also = {}, .rejected = 0};
+  outcome.also.resize(outcome.causes.size());
+  for (std::size_t i = 0; i < totals.size(); ++i) {
+    if (i == best || sets[i].size() != sets[best].size() || totals[i] > 2 * totals[best]) continue;
+    std::vector<std::size_t> other;  // the causes in which the two sets differ
+    for (std::size_t c = 0; c < sets[i].size(); ++c) {
+      if (sets[i][c].hypothesis.row != sets[best][c].hypothesis.row) other.push_back(c);
+    }
+    if (other.size() != 1) continue;
+    auto& also = outcome.also[other[0]];
+    const std::string& row = sets[i][other[0]].hypothesis.row;
+    if (std::find(also.begin(), also.end(), row) == also.end()) also.push_back(row);
+  }
+  return outcome;
+}
+
+// Hypotheses under which a token depends on later ones: no prefix shows what they do. Alone, or beside one other cause.
+std::vector<std::vector<Attempt>> Explainer::look_ahead(const Check& check, bool with_another) {
+  std::vector<std::vector<Attempt>> sets;
+  auto list = search_.candidates(check.span);
+  const auto looks_ahead = [](const Attempt& attempt) {
+    return attempt.hypothesis.field == "attend.future";
+  };
+  std::vector<Attempt> ahead;
+  std::copy_if(list.begin(), list.end(), std::back_inserter(ahead), looks_ahead);
+  search_.measure_all(Trial(checker_, check, {}), check.budget, ahead, Search::Effort::kSnaps);
+  std::erase_if(list, [&](const Attempt& other) { return looks_ahead(other) || other.narrow; });
+  for (const Attempt& attempt : ahead) {
+    if (!with_another && reaches(check, attempt)) sets.push_back({attempt});
+    Patch patch;
+    if (!with_another || attempt.narrow || !sets.empty() ||
+        !apply(checker_.network(), attempt, patch))
+      continue;
+    auto second = list;
+    search_.measure_all(Trial(checker_, check, patch), check.budget, second,
+                        Search::Effort::kSnaps);
+    for (const Attempt& other : second) {
+      if (reaches(check, other)) sets.push_back({attempt, other});
+    }
+  }
+  return sets;
+}
+
+Explainer::Outcome Explainer::search(const Check& check) {
+  if (can_climb(checker_, check) && check.span.size() > kLongSpan) {
+    auto sets = look_ahead(check, false);
+    if (sets.empty()) sets = climb(checker_, search_, check);
+    if (sets.empty()) sets = look_ahead(check, true);
+    if (sets.empty()) return {};
+    Outcome outcome = choose(check, sets);
+    outcome.rejected = static_cast<std::int64_t>(search_.candidates(check.span).size()) -
+                       static_cast<std::int64_t>(outcome.causes.size());
+    return outcome;
+  }
+  auto list = search_.candidates(check.span);
+  search_.measure_all(Trial(checker_, check, {}), check.budget / 4, list);
+  std::stable_sort(list.begin(), list.end(), [](const Attempt& a, const Attempt& b) {
+    return a.residual.relative_l2 < b.residual.relative_l2;
+  });
+  std::vector<std::vector<Attempt>> reaching;
+  for (const Attempt& candidate : list) {
+    if (reaches(check, candidate)) reaching.push_back({candidate});
+  }
+  const auto rejected = static_cast<std::int64_t>(list.size() - reaching.size());
+  if (reaching.empty()) reaching = search_.pairs(checker_, check, {}, check.budget, list);
+  if (reaching.empty()) return {.causes = {}, .also = {}, .rejected = rejected};
+  Outcome outcome = choose(check, reaching);
+  outcome.rejected = rejected;
+  return outcome;
+}
+
+// The budget was measured without the cause; where the cause is right, what it leaves is of the budget's size.
+bool Explainer::explains(const Check& check, const Patch& patch) {
+  const Residual r = checker_.under(check, patch);
+  const bool within = r.relative_l2 <= check.budget && r.worst_row <= 6 * check.budget;
+  const bool nearly =
+      r.relative_l2 <= 4 * check.budget && r.relative_l2 * 10 < check.residual.relative_l2;
+  return within || nearly;
+}
+
 // Marks every failing check that the causes explain, and notes where they apply. Returns how many.
-std::size_t Explainer::spread(const std::vector<Candidate>& causes, std::size_t from,
+std::size_t Explainer::spread(const std::vector<Attempt>& causes, std::size_t from,
                               std::vector<std::string>& stages) {
   std::size_t count = 0;
+  // All of them together; else each by itself: one may sit in fewer layers than the other.
+  std::vector<std::vector<const Attempt*>> groups(1);
+  for (const Attempt& cause : causes)
+    groups[0].push_back(&cause);
+  for (const Attempt& cause : causes) {
+    if (causes.size() > 1) groups.push_back({&cause});
+  }
   for (std::size_t i = from; i < checks_.size(); ++i) {
     const Check& check = checks_[i];
     if (!check.fails || explained_[i]) continue;
-    Patch patch;
-    bool any = false;
-    for (const Candidate& cause : causes) {
-      any = apply(checker_.network(), cause.hypothesis,
-                  i == from ? cause.scope : scope_in(check, cause), cause.value, patch) ||
-            any;
+    for (const auto& group : groups) {
+      Patch patch;
+      std::vector<Attempt> applied;
+      for (const Attempt* cause : group) {
+        Attempt here = *cause;
+        if (i != from) here.scope = scope_in(check, *cause);
+        if (apply(checker_.network(), here, patch)) applied.push_back(std::move(here));
+      }
+      if (applied.empty() || (i != from && !explains(check, patch))) continue;
+      explained_[i] = true;
+      ++count;
+      if (std::find(stages.begin(), stages.end(), check.stage) == stages.end())
+        stages.push_back(check.stage);
+      found_.insert(found_.end(), applied.begin(), applied.end());
+      break;
     }
-    if (!any) continue;
-    const Residual r = checker_.under(check, patch);
-    // The budget was measured without the cause; where the cause is right, what it leaves is of the budget's size.
-    const bool within = r.relative_l2 <= check.budget && r.worst_row <= 6 * check.budget;
-    const bool nearly =
-        r.relative_l2 <= 4 * check.budget && r.relative_l2 * 10 < check.residual.relative_l2;
-    if (i != from && !within && !nearly) continue;
-    explained_[i] = true;
-    ++count;
-    if (std::find(stages.begin(), stages.end(), check.stage) == stages.end())
-      stages.push_back(check.stage);
-    for (auto& [index, stage] : patch.stages)
-      patch_.stages.insert_or_assign(index, stage);
-    for (auto& [index, weight] : patch.weights)
-      patch_.weights.insert_or_assign(index, weight);
   }
   return count;
+}
+
+void Explainer::name(const Check& check, const Outcome& outcome,
+                     const std::vector<std::string>& stages, Evidence evidence,
+                     Explanation& explanation) const {
+  const Residual after = outcome.causes.back().residual;
+  evidence.residual_after = after.relative_l2;
+  evidence.bit_match_after = after.bit_match;
+  for (std::size_t c = 0; c < outcome.causes.size(); ++c) {
+    const Attempt& cause = outcome.causes[c];
+    const Hypothesis& h = cause.hypothesis;
+    Finding finding;
+    finding.stage = check.stage;
+    finding.row = h.row;
+    finding.cause = h.cause;
+    finding.field = h.field;
+    finding.expected = h.expected;
+    finding.found = h.range ? FieldValue(cause.value) : h.found;
+    if (h.range && h.range->integer)
+      finding.found = static_cast<std::int64_t>(std::llround(cause.value));
+    if (h.field == "attend.window" && check.step > 0) {
+      finding.row = "46";
+      finding.cause = "the decode step sees another set of cached keys";
+    }
+    finding.evidence = evidence;
+    finding.also = outcome.also[c];
+    finding.stages = stages;
+    // The same cause again, at a stage to which it did not spread by itself.
+    const auto same = std::find_if(
+        explanation.findings.begin(), explanation.findings.end(), [&](const Finding& other) {
+          return other.row == finding.row && other.field == finding.field &&
+                 to_string(other.found) == to_string(finding.found);
+        });
+    if (same == explanation.findings.end()) {
+      explanation.findings.push_back(std::move(finding));
+    } else {
+      same->stages.insert(same->stages.end(), stages.begin(), stages.end());
+    }
+  }
+}
+
+void Explainer::give_up(std::size_t at, const Evidence& evidence, Explanation& explanation) {
+  const Check& check = checks_[at];
+  Finding finding;
+  finding.stage = check.stage;
+  finding.cause =
+      "unexplained: " + structure_of(checker_.suspect(check), checker_.computed(check, {}));
+  finding.evidence = evidence;
+  finding.stages = {check.stage};
+  // The same stage in other layers and steps has the same unknown cause.
+  const auto kind = stage_at(checker_.network(), check.value.stage).operation.index();
+  for (std::size_t j = at; j < checks_.size(); ++j) {
+    if (checks_[j].fails &&
+        stage_at(checker_.network(), checks_[j].value.stage).operation.index() == kind)
+      explained_[j] = true;
+  }
+  explanation.findings.push_back(std::move(finding));
 }
 
 Explanation Explainer::run() {
@@ -356,60 +306,24 @@ Explanation Explainer::run() {
     const Check& check = checks_[i];
     if (!check.fails || explained_[i]) continue;
     const Outcome outcome = search(check);
-    Evidence evidence{.residual_before = check.residual.relative_l2,
-                      .residual_after = check.residual.relative_l2,
-                      .budget = check.budget,
-                      .bit_match_before = check.residual.bit_match,
-                      .bit_match_after = check.residual.bit_match,
-                      .rejected = outcome.rejected,
-                      .logits_before = std::nullopt,
-                      .logits_after = std::nullopt};
+    const Evidence evidence{.residual_before = check.residual.relative_l2,
+                            .residual_after = check.residual.relative_l2,
+                            .budget = check.budget,
+                            .bit_match_before = check.residual.bit_match,
+                            .bit_match_after = check.residual.bit_match,
+                            .rejected = outcome.rejected,
+                            .logits_before = std::nullopt,
+                            .logits_after = std::nullopt};
     if (outcome.causes.empty()) {
-      Finding finding;
-      finding.stage = check.stage;
-      finding.cause =
-          "unexplained: " + structure_of(checker_.suspect(check), checker_.computed(check, {}));
-      finding.evidence = evidence;
-      finding.stages = {check.stage};
-      // The same stage in other layers and steps has the same unknown cause.
-      const Stage& stage =
-          checker_.network().graph.stages[static_cast<std::size_t>(check.value.stage)];
-      for (std::size_t j = i; j < checks_.size(); ++j) {
-        const Stage& other =
-            checker_.network().graph.stages[static_cast<std::size_t>(checks_[j].value.stage)];
-        const bool alike = other.operation.index() == stage.operation.index();
-        if (checks_[j].fails && alike) explained_[j] = true;
-      }
-      explanation.findings.push_back(std::move(finding));
+      give_up(i, evidence, explanation);
       continue;
     }
     std::vector<std::string> stages;
     spread(outcome.causes, i, stages);
-    const Residual after = outcome.causes.back().residual;
-    evidence.residual_after = after.relative_l2;
-    evidence.bit_match_after = after.bit_match;
-    for (const Candidate& cause : outcome.causes) {
-      const Hypothesis& h = cause.hypothesis;
-      Finding finding;
-      finding.stage = check.stage;
-      finding.row = h.row;
-      finding.cause = h.cause;
-      finding.field = h.field;
-      finding.expected = h.expected;
-      finding.found = h.range ? FieldValue(cause.value) : h.found;
-      if (h.range && h.range->integer)
-        finding.found = static_cast<std::int64_t>(std::llround(cause.value));
-      if (h.field == "attend.window" && check.step > 0) {
-        finding.row = "46";
-        finding.cause = "the decode step sees another set of cached keys";
-      }
-      finding.evidence = evidence;
-      finding.also = outcome.also;
-      finding.stages = stages;
-      explanation.findings.push_back(std::move(finding));
-    }
+    name(check, outcome, stages, evidence, explanation);
   }
-  explanation.patch = patch_;
+  for (const Attempt& cause : found_)
+    apply(checker_.network(), cause, explanation.patch);
   return explanation;
 }
 

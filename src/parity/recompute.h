@@ -2,8 +2,10 @@
 // next. Where an input was not captured, it is recomputed from what was captured before it, back to the ids if need be.
 // A patch changes some stages' conventions or weights: the same question under another hypothesis.
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -14,22 +16,33 @@
 
 namespace plumb {
 
-struct Patch {
-  std::map<int, Stage>
-      stages;  // by index into Graph::stages; inputs, params and states as in the original
-  std::map<int, WeightPtr> weights;  // by index into Graph::params
+// What a stage computes where no convention says it: the same operands, other arithmetic.
+using Computation = std::function<std::vector<Tensor>(
+    const Stage& stage, const StageOperands& operands, const StageContext& context)>;
 
-  bool empty() const { return stages.empty() && weights.empty(); }
+struct Patch {
+  std::map<int, Stage> stages;       // by index into Graph::stages; states as in the original
+  std::map<int, WeightPtr> weights;  // by index into Graph::params
+  std::map<int, Computation> computations;  // by index into Graph::stages; in place of run_stage
+
+  bool empty() const { return stages.empty() && weights.empty() && computations.empty(); }
 };
 
-// `bound` with the patch applied.
-BoundGraph patched(const BoundGraph& bound, const Patch& patch);
+// The stages that compute something else under the patch.
+std::set<int> touched_stages(const BoundGraph& network, const Patch& patch);
 
 class Recompute {
  public:
   // All arguments must outlive it. `captured` values are taken where they fit the stage's shape.
   Recompute(const BoundGraph& network, const Captured& captured, Numerics numerics,
             ThreadPool& pool, const Patch& patch);
+
+  // The same under a patch that differs from the base's at the stages `touched`: whatever does not depend on them is taken
+  // from `base` where it has been computed. `base` is only read, so several of these may run at once.
+  Recompute(const Recompute& base, ThreadPool& pool, const Patch& patch, std::set<int> touched);
+
+  // Another patch from step 1 on; null: the same. It must outlive this.
+  void set_later(const Patch* later) { later_ = later; }
 
   // The captured value of an output, or nothing.
   std::shared_ptr<const CapturedValue> captured(std::size_t step, Value value);
@@ -41,16 +54,31 @@ class Recompute {
   std::vector<int> span_of(std::size_t step, Value value);
 
  private:
+  using Key = std::pair<std::size_t, int>;  // step, stage
+
   const Tensor& operand(std::size_t step, Value value);
   const std::vector<Tensor>& outputs(std::size_t step, int stage);
+  std::vector<StateValue> states_before(std::size_t step, int stage);
   std::vector<Tensor> source(std::size_t step, int stage) const;
+  const Patch& patch(std::size_t step) const {
+    return step > 0 && later_ != nullptr ? *later_ : patch_;
+  }
+  const Stage& stage_in(std::size_t step, int index) const;
+  bool differs(std::size_t step, int stage);
+  // What this and its bases hold already; null where nothing. These alone are asked of a base.
+  const std::shared_ptr<const CapturedValue>* known_value(Key key, int output) const;
+  const std::vector<Tensor>* known_outputs(Key key) const;
+  const std::vector<StateValue>* known_states(Key key) const;
 
   const BoundGraph& network_;
   const Captured& captured_;
   Numerics numerics_;
   ThreadPool& pool_;
   const Patch& patch_;
-  using Key = std::pair<std::size_t, int>;  // step, stage
+  const Patch* later_ = nullptr;
+  const Recompute* base_ = nullptr;
+  std::set<int> touched_;
+  std::map<Key, bool> differs_;
   std::map<Key, std::vector<Tensor>> computed_;
   std::map<Key, std::vector<StateValue>> states_after_;
   std::map<std::pair<Key, int>, std::shared_ptr<const CapturedValue>> held_;

@@ -1,0 +1,359 @@
+// Candidates, their best values, and pairs of them.
+#include "parity/search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+namespace plumb {
+namespace {
+
+constexpr int kGridPoints = 25;
+constexpr int kRefinements = 40;
+constexpr int kPatience = 10;  // refinements
+constexpr std::size_t kSmallNetwork = 260;  // stages; beyond, single stages of a role are not tried
+constexpr double kNoEffect = 1e-9;          // of the residual: the hypothesis changes nothing here
+
+bool ends_with(const std::string& text, std::string_view end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
+}
+
+std::string conventions_of(const Stage& stage) {
+  std::string text;
+  for (const Field& field : fields(stage.operation)) {
+    if (field.name != "out") text += std::string(field.name) + "=" + to_string(field.value) + ";";
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string role_of(const Stage& stage) {
+  return name_in_layer(stage.name, stage.layer);
+}
+
+std::string family_of(const Stage& stage) {
+  const std::string role = role_of(stage);
+  for (const std::string_view end : {"_norm", "_rope"}) {
+    if (ends_with(role, "q" + std::string(end)) || ends_with(role, "k" + std::string(end)))
+      return "q and k" + std::string(end);
+  }
+  if (role == "attn.q" || role == "attn.k" || role == "attn.v") return "projections";
+  if (ends_with(role, "post_norm")) return "norms after";
+  if (ends_with(role, "norm")) return "norms";
+  return role;
+}
+
+double complexity(const Attempt& candidate) {
+  const Hypothesis& h = candidate.hypothesis;
+  return (h.range && !candidate.snapped ? 2 : 0) + (candidate.narrow ? 1 : 0) +
+         (h.field == "linear.weight_scale" || h.field == "linear.shard" ? 2 : 0) + h.rarity;
+}
+
+bool apply(const BoundGraph& network, const Hypothesis& hypothesis, const std::vector<int>& scope,
+           double value, Patch& patch) {
+  bool any = false;
+  for (const int index : scope) {
+    Patch attempt = patch;
+    if (!hypothesis.apply(network, index, value, attempt)) continue;
+    patch = std::move(attempt);
+    any = true;
+  }
+  return any;
+}
+
+bool apply(const BoundGraph& network, const Attempt& candidate, Patch& patch) {
+  return apply(network, candidate.hypothesis, candidate.scope, candidate.value, patch);
+}
+
+std::vector<Attempt> Search::candidates(std::span<const int> span) const {
+  std::vector<Attempt> list;
+  std::set<std::string> seen;
+  const auto add = [&](const Hypothesis& hypothesis, const std::vector<int>& scope, bool narrow) {
+    std::string key =
+        hypothesis.field + "=" + to_string(hypothesis.found) + (hypothesis.range ? "?" : "");
+    for (const int index : scope)
+      key += "," + std::to_string(index);
+    if (!seen.insert(key).second) return;
+    Attempt candidate{.hypothesis = hypothesis, .scope = scope};
+    candidate.narrow = narrow;
+    list.push_back(std::move(candidate));
+  };
+  // Stages of one operation, by what they share.
+  std::map<std::pair<std::size_t, std::string>, std::vector<int>> groups;
+  const auto keys = [&](int index) {
+    const Stage& stage = network_.graph.stages[static_cast<std::size_t>(index)];
+    const std::string alike = conventions_of(stage);
+    return std::vector<std::string>{"role " + role_of(stage),           "family " + family_of(stage),
+                                    "all",                              "alike " + alike,
+                                    "role " + role_of(stage) + alike,   "family " + family_of(stage) + alike};
+  };
+  std::map<int, std::vector<std::string>> keys_of;
+  for (const int index : span) {
+    const auto kind = network_.graph.stages[static_cast<std::size_t>(index)].operation.index();
+    keys_of[index] = keys(index);
+    for (const std::string& key : keys_of[index])
+      groups[{kind, key}].push_back(index);
+  }
+  for (const int index : span) {
+    const auto kind = network_.graph.stages[static_cast<std::size_t>(index)].operation.index();
+    const auto hypotheses = hypotheses_about(network_, config_, index);
+    for (const std::string& key : keys_of[index]) {
+      for (const Hypothesis& hypothesis : hypotheses)
+        add(hypothesis, groups[{kind, key}], false);
+    }
+    if (groups[{kind, keys_of[index][0]}].size() < 2 || span.size() > kSmallNetwork) continue;
+    for (const Hypothesis& hypothesis : hypotheses)
+      add(hypothesis, {index}, true);
+  }
+  return list;
+}
+
+struct Search::Probe {
+  const Trial& trial;
+  double good_enough;
+  std::set<int> touched;
+};
+
+double Search::at(const Probe& probe, Attempt& candidate, double value) const {
+  Patch patch = probe.trial.base();
+  if (!apply(network_, candidate.hypothesis, candidate.scope, value, patch))
+    return std::numeric_limits<double>::infinity();
+  const Residual r = probe.trial.under(patch, probe.touched);
+  if (!(r.relative_l2 < candidate.residual.relative_l2)) return r.relative_l2;
+  candidate.residual = r;
+  candidate.value = value;
+  return r.relative_l2;
+}
+
+// Snaps first, then a grid and a golden-section search around its best point.
+void Search::solve(const Probe& probe, Attempt& candidate, Effort effort) const {
+  const Range& range = *candidate.hypothesis.range;
+  const double before = probe.trial.before().relative_l2;
+  bool any = false;  // whether a value has any effect
+  for (const double snap : range.snaps) {
+    if (snap < range.low || snap > range.high) continue;
+    const double r = at(probe, candidate, snap);
+    any = any || (std::isfinite(r) && std::abs(r - before) > kNoEffect * before);
+    if (candidate.residual.relative_l2 <= probe.good_enough) return;
+  }
+  if (effort == Effort::kSnaps && !range.snaps.empty()) return;
+  if (!any && !range.snaps.empty()) return;
+  const auto try_value = [&](double value) {
+    const double least = candidate.residual.relative_l2;
+    const double r = at(probe, candidate, value);
+    if (candidate.residual.relative_l2 < least) candidate.snapped = false;
+    return r;
+  };
+  if (range.integer) {
+    const double span = range.high - range.low;
+    if (span > 64) return;
+    for (double value = range.low; value <= range.high; ++value)
+      try_value(value);
+    return;
+  }
+  const auto place = [&](double x) {
+    return range.logarithmic ? range.low * std::pow(range.high / range.low, x)
+                             : range.low + x * (range.high - range.low);
+  };
+  int best = 0;
+  double least = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kGridPoints; ++i) {
+    const double r = try_value(place(static_cast<double>(i) / (kGridPoints - 1)));
+    if (r < least) {
+      least = r;
+      best = i;
+    }
+  }
+  if (least > 0.98 * before) return;  // no sign of a minimum
+  constexpr double kGolden = 0.6180339887498949;
+  double low = static_cast<double>(best - 1) / (kGridPoints - 1);
+  double high = static_cast<double>(best + 1) / (kGridPoints - 1);
+  double a = high - kGolden * (high - low);
+  double b = low + kGolden * (high - low);
+  double ra = try_value(place(a));
+  double rb = try_value(place(b));
+  for (int i = 0; i < kRefinements && std::min(ra, rb) > probe.good_enough / 16; ++i) {
+    // Towards the right value of the right cause the residual falls as the interval does.
+    if (i == kPatience && std::min(ra, rb) > 0.3 * least) return;
+    if (ra < rb) {
+      high = b;
+      b = a;
+      rb = ra;
+      a = high - kGolden * (high - low);
+      ra = try_value(place(a));
+    } else {
+      low = a;
+      a = b;
+      ra = rb;
+      b = low + kGolden * (high - low);
+      rb = try_value(place(b));
+    }
+  }
+}
+
+void Search::measure(const Trial& trial, double good_enough, Attempt& candidate,
+                     Effort effort) const {
+  Patch alone;
+  const auto& range = candidate.hypothesis.range;
+  const double sample = !range ? 0 : range->snaps.empty() ? range->low : range->snaps.front();
+  if (!apply(network_, candidate.hypothesis, candidate.scope, sample, alone) && !range) return;
+  Probe probe{.trial = trial, .good_enough = good_enough, .touched = {}};
+  if (range) {
+    // Which stages a number touches does not depend on the number, but whether it may be applied does.
+    probe.touched.insert(candidate.scope.begin(), candidate.scope.end());
+    probe.touched.merge(touched_stages(network_, alone));
+    solve(probe, candidate, effort);
+  } else {
+    probe.touched = touched_stages(network_, alone);
+    at(probe, candidate, candidate.value);
+  }
+}
+
+void Search::measure_all(const Trial& trial, double good_enough, std::vector<Attempt>& list,
+                         Effort effort) const {
+  pool_.for_rows(static_cast<std::int64_t>(list.size()), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      measure(trial, good_enough, list[static_cast<std::size_t>(i)], effort);
+  });
+}
+
+namespace {
+
+// A candidate at one value.
+Attempt fixed(const Attempt& candidate, double value) {
+  Attempt result = candidate;
+  result.hypothesis.range.reset();
+  result.value = value;
+  result.hypothesis.apply = [inner = candidate.hypothesis.apply, value](
+                                const BoundGraph& network, int index, double, Patch& patch) {
+    return inner(network, index, value, patch);
+  };
+  return result;
+}
+
+// The candidate as found, with its range again: findings tell the number.
+Attempt as_range(const Attempt& found, const Attempt& of) {
+  Attempt result = of;
+  result.value = found.value;
+  result.residual = found.residual;
+  result.snapped = found.snapped;
+  return result;
+}
+
+}  // namespace
+
+std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& check,
+                                                  const Patch& base, double good_enough,
+                                                  const std::vector<Attempt>& measured) const {
+  constexpr std::size_t kFewVariants = 90;
+  constexpr std::size_t kLeads = 16;
+  constexpr std::size_t kEnough = 6;
+  constexpr std::size_t kMostSnaps = 5;
+  constexpr std::size_t kLongSpan = 30;  // stages; beyond, single stages of a role are not paired
+  struct Variant {
+    Attempt candidate;
+    std::size_t of;  // of `measured`
+  };
+  std::vector<Variant> variants;
+  const Trial alone(checker, check, base);
+  for (std::size_t i = 0; i < measured.size(); ++i) {
+    const Attempt& candidate = measured[i];
+    if (!std::isfinite(candidate.residual.relative_l2)) continue;
+    if (candidate.narrow && check.span.size() > kLongSpan) continue;
+    const auto& range = candidate.hypothesis.range;
+    if (!range) {
+      // What changes nothing alone may do so with another; that is left to longer prompts.
+      const double change = candidate.residual.relative_l2 - alone.before().relative_l2;
+      if (std::abs(change) <= kNoEffect * alone.before().relative_l2) continue;
+      variants.push_back({candidate, i});
+      continue;
+    }
+    std::set<double> values{candidate.value};
+    for (const double snap : range->snaps) {
+      if (snap >= range->low && snap <= range->high && values.size() < kMostSnaps)
+        values.insert(snap);
+    }
+    for (const double value : values) {
+      Attempt one = fixed(candidate, value);
+      one.residual.relative_l2 = std::numeric_limits<double>::infinity();
+      one.snapped = value != candidate.value || candidate.snapped;
+      variants.push_back({std::move(one), i});
+    }
+  }
+  pool_.for_rows(static_cast<std::int64_t>(variants.size()),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t i = begin; i < end; ++i) {
+                     Attempt& one = variants[static_cast<std::size_t>(i)].candidate;
+                     if (!std::isfinite(one.residual.relative_l2)) measure(alone, 0, one);
+                   }
+                 });
+  std::erase_if(variants, [&](const Variant& v) {
+    const double change = v.candidate.residual.relative_l2 - alone.before().relative_l2;
+    return !std::isfinite(v.candidate.residual.relative_l2) ||
+           std::abs(change) <= kNoEffect * alone.before().relative_l2;
+  });
+  std::stable_sort(variants.begin(), variants.end(), [](const Variant& a, const Variant& b) {
+    return a.candidate.residual.relative_l2 < b.candidate.residual.relative_l2;
+  });
+  std::vector<std::vector<Attempt>> found;
+  const auto differ = [](const Attempt& a, const Attempt& b) {
+    return a.hypothesis.field != b.hypothesis.field || a.scope != b.scope;
+  };
+  // All pairs at the values that configurations hold, then numbers solved for beside each lead.
+  for (const bool solving : {false, true}) {
+    // The greater of two faults brings the residual down by itself.
+    const auto improving = static_cast<std::size_t>(
+        std::count_if(variants.begin(), variants.end(), [&](const Variant& v) {
+          return v.candidate.residual.relative_l2 < alone.before().relative_l2;
+        }));
+    const std::size_t leads = std::min(
+        variants.size(), variants.size() <= kFewVariants ? variants.size()
+                         : solving                       ? kLeads
+                                                         : std::max(kLeads, improving));
+    std::size_t last = leads;  // of what fits as well, the best is near the first
+    for (std::size_t i = 0; i < std::min(last, leads) && found.size() < kEnough; ++i) {
+      Patch with = base;
+      if (!apply(network_, variants[i].candidate, with)) continue;
+      const Trial trial(checker, check, std::move(with));
+      std::vector<Attempt> second;
+      std::vector<std::size_t> of;
+      if (solving) {
+        for (std::size_t j = 0; j < measured.size(); ++j) {
+          if (!measured[j].hypothesis.range || !differ(measured[j], variants[i].candidate))
+            continue;
+          second.push_back({.hypothesis = measured[j].hypothesis, .scope = measured[j].scope});
+          second.back().narrow = measured[j].narrow;
+          of.push_back(j);
+        }
+      } else {
+        for (std::size_t j = i + 1; j < variants.size(); ++j) {
+          if (!differ(variants[j].candidate, variants[i].candidate)) continue;
+          second.push_back(variants[j].candidate);
+          second.back().residual.relative_l2 = std::numeric_limits<double>::infinity();
+          of.push_back(variants[j].of);
+        }
+      }
+      measure_all(trial, good_enough, second);
+      for (std::size_t j = 0; j < second.size(); ++j) {
+        if (second[j].residual.relative_l2 > good_enough) continue;
+        Attempt first = as_range(variants[i].candidate, measured[variants[i].of]);
+        first.residual = second[j].residual;
+        found.push_back({first, as_range(second[j], measured[of[j]])});
+        last = std::min(last, i + 3);
+      }
+    }
+    if (!found.empty()) break;
+  }
+  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+    const auto score = [](const std::vector<Attempt>& pair) {
+      return pair[1].residual.relative_l2 *
+             (1 + 0.4 * (complexity(pair[0]) + complexity(pair[1])));
+    };
+    return score(a) < score(b);
+  });
+  return found;
+}
+
+}  // namespace plumb
