@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "engine/sampler.h"
 
@@ -39,9 +40,13 @@ struct Step {
 std::vector<Step> choices(const Captured& suspect, const TraceManifest& manifest) {
   std::vector<Step> steps;
   std::set<std::int32_t> seen(manifest.token_ids.begin(), manifest.token_ids.end());
-  for (std::size_t s = 0; s < suspect.steps().size() && s < manifest.generated.size(); ++s) {
+  // A prompt may come in several steps (mlx-lm feeds its last token alone): the first choice is made at its end.
+  std::int64_t place = -static_cast<std::int64_t>(manifest.token_ids.size());
+  for (std::size_t s = 0; s < suspect.steps().size(); ++s) {
+    place += suspect.steps()[s].count;
+    if (place < 0 || std::cmp_greater_equal(place, manifest.generated.size())) continue;
     const auto logits = suspect.value(s, "logits");
-    const std::int32_t token = manifest.generated[s];
+    const std::int32_t token = manifest.generated[static_cast<std::size_t>(place)];
     if (logits && logits->values.tokens() > 0 && token < logits->values.width()) {
       const auto row = logits->values.row(logits->values.tokens() - 1);
       steps.push_back({{row.begin(), row.end()}, token, seen});

@@ -1,4 +1,5 @@
 """transformers itself, run on the live models: eager attention, eager experts, nothing shared between prompts."""
+import contextlib
 import copy
 import json
 
@@ -87,6 +88,22 @@ class Reference:
                 module.register_forward_hook(measure)
         model(torch.tensor([ids]), use_cache=False)
         return min(gaps)
+
+
+@contextlib.contextmanager
+def stable_topk():
+    """Equal scores: lowest index first. torch leaves their order open, and the rectified scores of DeepSeek-V4's index are often equal."""
+    unpatched = torch.topk, torch.Tensor.topk
+
+    def topk(values, k, dim=-1, largest=True, sorted=True):
+        ordered, indices = torch.sort(values, dim=dim, descending=largest, stable=True)
+        return torch.return_types.topk((ordered.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
+
+    torch.topk, torch.Tensor.topk = topk, topk
+    try:
+        yield
+    finally:
+        torch.topk, torch.Tensor.topk = unpatched
 
 
 def stored_config(folder):

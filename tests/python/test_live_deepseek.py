@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from criteria import FP32_TOLERANCE, row_distances
-from live_reference import EAGER, Reference
+from live_reference import EAGER, Reference, stable_topk
 from transformers import AutoConfig, AutoModelForCausalLM
 
 WINDOW, HEAVY, SPARSE = "sliding_attention", "heavily_compressed_attention", "compressed_sparse_attention"
@@ -128,17 +128,9 @@ def build(model, folder):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def stable_topk():
-    """Equal scores: lowest index first. torch leaves their order open, and the index's ReLU makes equal scores common."""
-    unpatched = torch.topk, torch.Tensor.topk
-
-    def topk(values, k, dim=-1, largest=True, sorted=True):
-        ordered, indices = torch.sort(values, dim=dim, descending=largest, stable=True)
-        return torch.return_types.topk((ordered.narrow(dim, 0, k), indices.narrow(dim, 0, k)))
-
-    torch.topk, torch.Tensor.topk = topk, topk
-    yield
-    torch.topk, torch.Tensor.topk = unpatched
+def ties_go_to_the_lowest_index():
+    with stable_topk():
+        yield
 
 
 @dataclass(frozen=True)
