@@ -1,4 +1,5 @@
-// HTML 5 and SVG 1.1, styled by report_style.h. Colours are eight steps of the error over its budget, dark for bad; each cell also says its number, so that nothing is told by colour alone.
+// HTML 5 and SVG 1.1, styled by report_style.h. Colours are eight steps of the error over its budget, dark for bad; each cell also
+// says its number, so that nothing is told by colour alone.
 #include "parity/report_html.h"
 
 #include <fmt/format.h>
@@ -78,6 +79,7 @@ std::string map_part(const ReportMap& map) {
   std::vector<std::string> columns;
   std::map<std::int64_t, std::map<std::string, const ReportCell*>> rows;
   std::string outside;
+  std::string previous;  // the stage before, in the order of execution
   for (const ReportCell& cell : map.cells) {
     const Place place = place_of(cell.stage);
     if (place.layer < 0) {
@@ -85,8 +87,12 @@ std::string map_part(const ReportMap& map) {
                              coloured_cell(cell));
       continue;
     }
-    if (std::find(columns.begin(), columns.end(), place.stage) == columns.end())
-      columns.push_back(place.stage);
+    // A stage that earlier layers lack stands where this layer computes it.
+    const auto known = std::find(columns.begin(), columns.end(), place.stage);
+    const auto after = std::find(columns.begin(), columns.end(), previous);
+    if (known == columns.end())
+      columns.insert(after == columns.end() ? after : after + 1, place.stage);
+    previous = place.stage;
     rows[place.layer][place.stage] = &cell;
   }
   std::string out = fmt::format("<section><h2>{}</h2>\n<p class=\"note\">{}</p>\n{}",

@@ -1,0 +1,69 @@
+// Measured on the golden traces of 14 checkpoints (bfloat16 and float32 of transformers, float32 of the reference executor): a
+// stage's
+// error is at most twice the largest before it, and 1.25 units more; five times where heads are normalised one by one, for that
+// weighs
+// small heads, whose relative error is large, like others. The budget leaves room for half as much again and for other engines'
+// order of
+// summation.
+#include "parity/compare_budget.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+namespace plumb {
+namespace {
+
+constexpr double kOwn = 4;           // units that one stage may add
+constexpr double kUnseenLayer = 12;  // units that a layer may add of which little was captured
+constexpr double kMostUnseen = 100;
+constexpr double kMagnify = 3;  // of what earlier stages carry
+constexpr double kMagnifyHeads = 8;
+constexpr double kMost = 0.5;  // relative L2 that no right run has
+
+struct Kind {
+  std::string_view name;
+  double unit;
+};
+
+constexpr Kind kKinds[] = {
+    {"float64", 0x1p-50}, {"float32", 0x1p-24}, {"float16", 0x1p-12}, {"bfloat16", 0x1p-9}};
+
+const Kind& kind_of(const Trace& trace) {
+  for (const Kind& kind : kKinds) {
+    if (trace.manifest().dtype == kind.name) return kind;
+  }
+  std::map<DType, int> held;
+  for (const StoredTensor& tensor : trace.tensors())
+    ++held[tensor.dtype];
+  const auto count = [&](DType dtype) { return held.contains(dtype) ? held[dtype] : 0; };
+  const int most =
+      std::max({count(DType::kF64), count(DType::kF32), count(DType::kF16), count(DType::kBF16)});
+  if (count(DType::kBF16) == most) return kKinds[3];
+  if (count(DType::kF16) == most) return kKinds[2];
+  return count(DType::kF32) == most ? kKinds[1] : kKinds[0];
+}
+
+}  // namespace
+
+double run_unit(const Trace& trace) {
+  return kind_of(trace).unit;
+}
+
+std::string run_dtype(const Trace& trace) {
+  return std::string(kind_of(trace).name);
+}
+
+double NoiseModel::budget(std::string_view role, int unseen) const {
+  constexpr std::string_view kByHead[] = {"linear.norm", "linear.q", "linear.k", "attn.q_norm",
+                                          "attn.k_norm"};
+  const bool by_head = std::find(std::begin(kByHead), std::end(kByHead), role) != std::end(kByHead);
+  const double own = std::min(kOwn + kUnseenLayer * unseen, kMostUnseen) * unit_;
+  return std::min(own + (by_head ? kMagnifyHeads : kMagnify) * carried_, kMost);
+}
+
+void NoiseModel::carry(double relative_l2) {
+  carried_ = std::max(carried_, relative_l2);
+}
+
+}  // namespace plumb

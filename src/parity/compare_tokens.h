@@ -1,0 +1,24 @@
+// After the network: which token each side took from its logits, and bytes read under the wrong type.
+#pragma once
+#include <span>
+#include <string>
+#include <vector>
+
+#include "parity/compare.h"
+
+namespace plumb {
+
+struct TokenChoice {
+  std::string fault;     // "" for none
+  bool sampler = false;  // the logits agree, and one side did not take the largest
+  std::vector<std::string> notes;
+  std::vector<std::string> not_observed;
+};
+
+// The first generated token that differs, against both sides' logits at its position.
+TokenChoice compare_choice_of_tokens(const Trace& a, const Trace& b, const Comparison& comparison);
+
+// What `read` are of `right`, when their float32 bits say so: "two-byte bfloat16 numbers read as four-byte floats", or "".
+std::string misread_words(std::span<const double> read, std::span<const double> right);
+
+}  // namespace plumb
