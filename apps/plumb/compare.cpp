@@ -23,8 +23,8 @@ constexpr std::string_view kDetails = R"(Examples:
 
 A and B are traces (docs/trace-format.md). Stages are paired by name, by shape and order, and by content: other engines' names,
 axis orders, permuted heads, fused projections, padding and the last token alone are recognised and reported as layouts. Positions
-are aligned by the ids fed, so that a prefill is compared with a decode. docs/compare.md says how budgets are set and what the JSON
-holds.
+are aligned by the ids fed, so that a prefill is compared with a decode. docs/compare.md says how budgets are set and what the
+JSON holds.
 
 Exit codes: 0 they agree within the budget; 1 they do not; 2 the question could not be answered.
 )";

@@ -1,5 +1,5 @@
-// HTML 5 and SVG 1.1, styled by report_style.h. Colours are eight steps of the error over its budget, dark for bad; each cell also
-// says its number, so that nothing is told by colour alone.
+// HTML 5 and SVG 1.1, styled by report_style.h. Colours are eight steps of the error over its budget, dark for bad; each cell
+// also says its number, so that nothing is told by colour alone.
 #include "parity/report_html.h"
 
 #include <fmt/format.h>
