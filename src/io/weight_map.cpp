@@ -38,6 +38,12 @@ Result<WeightPtr> apply_form(WeightPtr weight, const NameRule& rule, NameRule::F
       return less_one_view(std::move(weight));
     case NameRule::Form::kRotaryPairs:
       return rotary_pairs_view(std::move(weight), rule.count);
+    case NameRule::Form::kTiledRows:
+      return tiled_rows_view(std::move(weight), rule.tiles, TileOrder::kGrouped);
+    case NameRule::Form::kTiledColumns:
+      return tiled_columns_view(std::move(weight), rule.tiles, TileOrder::kGrouped);
+    case NameRule::Form::kLogOfMinus:
+      return log_of_minus_view(std::move(weight));
     case NameRule::Form::kRowRange: {
       auto first = checked_mul<std::int64_t>(rule.first, shape.empty() ? 1 : shape[0]);
       if (rule.first < 0 && first && !weight->shape().empty())
@@ -46,6 +52,25 @@ Result<WeightPtr> apply_form(WeightPtr weight, const NameRule& rule, NameRule::F
     }
   }
   return Error{ErrorCode::kInternal, "a name rule has an unknown form"};
+}
+
+// One part as a matrix of groups * part.rows rows of `in` elements; `first` is its first row in its tensor.
+Result<WeightPtr> part_of_split(WeightPtr weight, const SplitRule::Part& part, std::int64_t groups,
+                                std::int64_t in, std::int64_t first) {
+  const Shape rows = {groups * part.rows, in};
+  switch (part.layout) {
+    case SplitRule::Layout::kRows:
+      return strided_view(std::move(weight), rows, first, 1);
+    case SplitRule::Layout::kStack:
+      if (weight->shape() != Shape{groups, part.rows, in}) break;
+      return same_rows_view(std::move(weight), rows);
+    case SplitRule::Layout::kTransposedStack: {
+      if (weight->shape() != Shape{groups, in, part.rows}) break;
+      PLUMB_TRY(WeightPtr turned, transposed_groups_view(std::move(weight), groups));
+      return same_rows_view(std::move(turned), rows);
+    }
+  }
+  return Error{ErrorCode::kCorrupt, "another shape"};
 }
 
 }  // namespace
@@ -122,35 +147,82 @@ std::optional<WeightMap::Place> WeightMap::locate(std::string_view name) const {
   return std::nullopt;
 }
 
-Result<WeightPtr> WeightMap::take(std::string_view name, const Shape& shape) {
-  const std::string parameter = "\"" + std::string(name) + "\"";
-  const auto place = locate(name);
-  if (!place) {
-    return Error{ErrorCode::kCorrupt, source_->where() + ": the tensor " + parameter +
-                                          " of shape " + to_string(shape) + " is missing"};
+std::optional<WeightMap::Split> WeightMap::locate_split(std::string_view name) const {
+  for (const SplitRule& rule : conventions_.splits) {
+    const auto match = match_pattern(rule.name, name);
+    if (!match) continue;
+    Split split{&rule, {}};
+    for (const SplitRule::Part& part : rule.parts) {
+      if (const auto entry = find(fill_pattern(part.stored, *match)))
+        split.entries.push_back(*entry);
+    }
+    if (split.entries.size() == rule.parts.size()) return split;
   }
-  Entry& tensor = entries_[place->entry];
-  if (tensor.formed && !tensor.formed->ok()) return tensor.formed->error();
-  const Error misshapen{ErrorCode::kCorrupt, source_->where() + ": the tensor \"" + tensor.name +
-                                                 "\" has the shape " + to_string(tensor.shape()) +
-                                                 ", which does not give " + parameter +
-                                                 " of shape " + to_string(shape)};
-  WeightPtr weight =
-      tensor.formed ? tensor.formed->value() : stored_weight(source_, *tensor.stored);
-  if (place->rule != nullptr) {
-    for (const NameRule::Form form : place->rule->forms) {
-      auto part = apply_form(std::move(weight), *place->rule, form, place->expert, shape);
-      if (!part.ok()) return misshapen;
+  return std::nullopt;
+}
+
+Result<WeightPtr> WeightMap::weight_of(const Entry& entry) const {
+  return entry.formed ? *entry.formed : stored_weight(source_, *entry.stored);
+}
+
+Result<WeightPtr> WeightMap::take(std::string_view name, const Shape& shape) {
+  if (const auto split = locate_split(name)) return take_split(name, shape, *split);
+  if (const auto place = locate(name)) return take_place(name, shape, *place);
+  return Error{ErrorCode::kCorrupt, source_->where() + ": the tensor \"" + std::string(name) +
+                                        "\" of shape " + to_string(shape) + " is missing"};
+}
+
+Error WeightMap::misshapen(const Entry& tensor, std::string_view name, const Shape& shape) const {
+  return {ErrorCode::kCorrupt,
+          source_->where() + ": the tensor \"" + tensor.name + "\" has the shape " +
+              to_string(tensor.shape()) + ", which does not give \"" + std::string(name) +
+              "\" of shape " + to_string(shape)};
+}
+
+Result<WeightPtr> WeightMap::take_place(std::string_view name, const Shape& shape,
+                                        const Place& place) {
+  Entry& tensor = entries_[place.entry];
+  PLUMB_TRY(WeightPtr weight, weight_of(tensor));
+  if (place.rule != nullptr) {
+    for (const NameRule::Form form : place.rule->forms) {
+      auto part = apply_form(std::move(weight), *place.rule, form, place.expert, shape);
+      if (!part.ok()) return misshapen(tensor, name, shape);
       weight = std::move(part).value();
     }
   }
-  if (weight->shape() != shape) return misshapen;
+  if (weight->shape() != shape) return misshapen(tensor, name, shape);
   if (taken_.emplace(name).second) tensor.claimed += element_count(shape).value_or(0);
   return weight;
 }
 
+Result<WeightPtr> WeightMap::take_split(std::string_view name, const Shape& shape,
+                                        const Split& split) {
+  const std::int64_t groups = split.rule->groups;
+  std::vector<RunPart> parts;
+  std::map<std::size_t, std::int64_t> next;  // by entry: the first row that no part has read
+  for (std::size_t i = 0; i < split.entries.size(); ++i) {
+    const SplitRule::Part& part = split.rule->parts[i];
+    const Entry& tensor = entries_[split.entries[i]];
+    PLUMB_TRY(WeightPtr weight, weight_of(tensor));
+    const auto rows = checked_mul(groups, part.rows);
+    if (!rows || shape.size() != 2) return misshapen(tensor, name, shape);
+    auto piece = part_of_split(std::move(weight), part, groups, shape[1], next[split.entries[i]]);
+    if (!piece.ok()) return misshapen(tensor, name, shape);
+    next[split.entries[i]] += *rows;
+    parts.push_back({std::move(piece).value(), part.rows});
+  }
+  auto joined = joined_runs_view(std::move(parts), groups);
+  const Entry& first = entries_[split.entries.front()];
+  if (!joined.ok() || joined.value()->shape() != shape) return misshapen(first, name, shape);
+  if (taken_.emplace(name).second) {
+    for (std::size_t i = 0; i < split.entries.size(); ++i)
+      entries_[split.entries[i]].claimed += groups * split.rule->parts[i].rows * shape[1];
+  }
+  return joined;
+}
+
 bool WeightMap::has(std::string_view name) const {
-  return locate(name).has_value();
+  return locate_split(name).has_value() || locate(name).has_value();
 }
 
 Status WeightMap::finish() const {
@@ -162,6 +234,11 @@ Status WeightMap::finish() const {
     bool ignored = is_activation_scale(tensor.name);
     for (const std::string_view pattern : conventions_.ignored)
       ignored = ignored || match_pattern(pattern, tensor.name);
+    if (conventions_.ignored_from_layer) {
+      const auto match = match_pattern(conventions_.layers, tensor.name);
+      ignored = ignored || (match && number_of(match->layer).value_or(0) >=
+                                         *conventions_.ignored_from_layer);
+    }
     if (ignored) continue;
     if (++count > kNamedAtMost) continue;
     named += (count == 1 ? "\"" : ", \"") + tensor.name + "\" " + to_string(tensor.shape());

@@ -13,6 +13,7 @@
 #include "core/shape.h"
 #include "io/tensor_source.h"
 #include "io/weight.h"
+#include "io/weight_orders.h"
 
 namespace plumb {
 
@@ -32,6 +33,9 @@ struct NameRule {
     kReshaped,         // the same elements in the same order under another shape
     kLessOne,          // stored 1 + w; the parameter is w
     kRotaryPairs,      // heads of `count` rows; the halves of each are stored row by row in turn
+    kTiledRows,        // heads of `tiles` are stored tiled, as rows
+    kTiledColumns,     // and as columns
+    kLogOfMinus,       // stored -exp(w); the parameter is w
   };
 
   std::string_view name;    // canonical: "model.layers.{i}.mlp.experts.{e}.gate_proj.weight"
@@ -42,6 +46,26 @@ struct NameRule {
   // Where given: the rule holds only in files that have a tensor of this name (a pattern) with a
   // shape [..., n, 1], n > 1. Converters that transpose a convolution leave this mark.
   std::string_view only_beside_column = {};
+  HeadTiles tiles = {};  // of kTiledRows and kTiledColumns
+};
+
+// A parameter whose rows files keep in several tensors. It has `groups` runs of rows, and each run has the next rows of
+// every part in turn. Parts of one tensor follow each other in it.
+struct SplitRule {
+  enum class Layout {
+    kRows,             // [groups * rows, in], between other parts of the tensor
+    kStack,            // [groups, rows, in]
+    kTransposedStack,  // [groups, in, rows]
+  };
+  struct Part {
+    std::string_view stored;  // as in NameRule
+    std::int64_t rows;        // of each run
+    Layout layout;
+  };
+
+  std::string_view name;
+  std::int64_t groups;
+  std::vector<Part> parts;
 };
 
 // Names that begin with `canonical` may begin with `stored` in the files, those of rules too.
@@ -56,6 +80,10 @@ struct FileConventions {
   std::vector<NameRule> rules;
   std::vector<std::string_view> ignored;
   std::vector<NamePrefix> prefixes = {};
+  // Tensors of this pattern are ignored from the layer on, where given.
+  std::string_view layers = "";
+  std::optional<std::int64_t> ignored_from_layer = {};
+  std::vector<SplitRule> splits = {};  // hold where all their tensors are there, before the rules
 };
 
 // Hands out the parameters of a checkpoint and remembers which elements have been claimed. What the
@@ -95,7 +123,18 @@ class WeightMap {
     std::int64_t expert;
   };
 
+  // Where the parts of a split parameter lie.
+  struct Split {
+    const SplitRule* rule;
+    std::vector<std::size_t> entries;  // by position in rule->parts
+  };
+
   std::optional<Place> locate(std::string_view name) const;
+  std::optional<Split> locate_split(std::string_view name) const;
+  Result<WeightPtr> take_place(std::string_view name, const Shape& shape, const Place& place);
+  Result<WeightPtr> take_split(std::string_view name, const Shape& shape, const Split& split);
+  Result<WeightPtr> weight_of(const Entry& entry) const;
+  Error misshapen(const Entry& tensor, std::string_view name, const Shape& shape) const;
   std::optional<std::size_t> find(std::string_view name) const;  // under any of the prefixes
   bool holds(const NameRule& rule) const;
 

@@ -43,7 +43,8 @@ Architecture gemma3() {
                           "blk.{i}.ffn_norm.weight"},
                          {"model.layers.{i}.post_feedforward_layernorm.weight",
                           "blk.{i}.post_ffw_norm.weight"}},
-               .keys = {{"attention.query_pre_attn_scalar", "query_pre_attn_scalar", true}}}};
+               .keys = {{"attention.query_pre_attn_scalar", "query_pre_attn_scalar",
+                         GgufKey::Type::kNumber}}}};
 }
 
 }  // namespace plumb

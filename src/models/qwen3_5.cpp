@@ -29,7 +29,8 @@ Architecture qwen3_5() {
               "tie_word_embeddings": false})",
       .record = record,
       .files = hybrid_files(),
-      .aliases = {"qwen3_5_text"}};
+      .aliases = {"qwen3_5_text"},
+      .gguf = hybrid_gguf("qwen35")};
 }
 
 }  // namespace plumb

@@ -1,5 +1,7 @@
 // Qwen3.5-MoE: Qwen3.5 with routed experts and a shared one in every layer. Reference: transformers,
 // models/qwen3_5_moe/modeling_qwen3_5_moe.py; the chosen weights are always renormalised.
+#include <utility>
+
 #include "models/support/delta_files.h"
 #include "models/support/delta_net.h"
 #include "models/support/registry.h"
@@ -17,6 +19,9 @@ Result<Graph> record(const Config& c) {
 }  // namespace
 
 Architecture qwen3_5_moe() {
+  GgufConventions gguf = hybrid_gguf("qwen35moe");
+  gguf.experts = true;
+  gguf.names = hybrid_expert_gguf_names();
   return {
       .model_type = "qwen3_5_moe",
       .defaults =
@@ -29,7 +34,8 @@ Architecture qwen3_5_moe() {
               "tie_word_embeddings": false})",
       .record = record,
       .files = hybrid_expert_files(),
-      .aliases = {"qwen3_5_moe_text"}};
+      .aliases = {"qwen3_5_moe_text"},
+      .gguf = std::move(gguf)};
 }
 
 }  // namespace plumb

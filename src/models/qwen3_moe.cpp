@@ -22,6 +22,8 @@ Value mlp(Builder& b, const Config& c, Value x, std::int64_t i) {
 }
 
 Result<Graph> record(const Config& c) {
+  // Of dense layers, which need not be there: looking it up keeps it off the list of keys that nothing read.
+  c.has("intermediate_size");
   const Norm norm = rms_norm(c.rms_norm_eps);
   const bool bias = c.flag("attention_bias", false);
   const SelfAttention attention{

@@ -41,6 +41,59 @@ Result<Graph> record(const Config& c) {
   return hybrid_decoder(c, packed_projections(c), feed);
 }
 
+// llama.cpp splits the rows of qkvz by what they are, each in the order of its heads, and leaves those of ba as they are
+// (conversion/qwen.py, Qwen3NextModel.modify_tensors).
+std::vector<SplitRule> gguf_splits(const Config& c) {
+  using Layout = SplitRule::Layout;
+  constexpr std::string_view kQkv = "blk.{i}.attn_qkv.weight";
+  const DeltaSizes sizes = delta_sizes(c);
+  const std::int64_t values = sizes.value_heads / sizes.key_heads * sizes.value_dim;
+  return {{.name = "model.layers.{i}.linear_attn.in_proj_qkvz.weight",
+           .groups = sizes.key_heads,
+           .parts = {{kQkv, sizes.key_dim, Layout::kRows},
+                     {kQkv, sizes.key_dim, Layout::kRows},
+                     {kQkv, values, Layout::kRows},
+                     {"blk.{i}.attn_gate.weight", values, Layout::kRows}}}};
+}
+
+std::vector<std::string> caveats(const Config& c) {
+  std::vector<std::string> sentences = delta_caveats(c);
+  if (!c.flag("norm_topk_prob", true))
+    sentences.push_back("llama.cpp computes otherwise: norm_topk_prob is false, and it renormalises");
+  for (std::int64_t i = 0; i < c.num_hidden_layers; ++i) {
+    if (is_sparse_layer(c, i)) continue;
+    sentences.push_back("llama.cpp does not load it: the layer " + std::to_string(i) +
+                        " is dense, and it knows only layers with experts");
+    break;
+  }
+  return sentences;
+}
+
+GgufConventions gguf_conventions() {
+  GgufConventions gguf{.architecture = "qwen3next",
+                       .experts = true,
+                       .norms_plus_one = true,
+                       .names = hybrid_expert_gguf_names(),
+                       .splits = gguf_splits,
+                       .keys = delta_gguf_keys(),
+                       .absent = R"({"norm_topk_prob": true})",
+                       .recurrent = true,
+                       .caveats = caveats};
+  const GgufName names[] = {
+      {"model.layers.{i}.linear_attn.in_proj_ba.weight", "blk.{i}.ssm_ba.weight"},
+      // Files of the first months hold the projection whole.
+      {"model.layers.{i}.linear_attn.in_proj_qkvz.weight", "blk.{i}.ssm_in.weight"},
+      {"model.layers.{i}.linear_attn.dt_bias", "blk.{i}.ssm_dt.bias"},
+      {.name = "model.layers.{i}.linear_attn.A_log", .stored = "blk.{i}.ssm_a", .minus_exp = true},
+      {.name = "model.layers.{i}.linear_attn.conv1d.weight",
+       .stored = "blk.{i}.ssm_conv1d.weight",
+       .squeezed = true},
+      {"model.layers.{i}.linear_attn.out_proj.weight", "blk.{i}.ssm_out.weight"}};
+  gguf.names.insert(gguf.names.end(), std::begin(names), std::end(names));
+  gguf.keys.push_back({"expert_weights_norm", "norm_topk_prob", GgufKey::Type::kFlag});
+  return gguf;
+}
+
 }  // namespace
 
 Architecture qwen3_next() {
@@ -55,7 +108,8 @@ Architecture qwen3_next() {
               "decoder_sparse_step": 1, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
               "num_experts_per_tok": 10, "num_experts": 512, "tie_word_embeddings": false})",
       .record = record,
-      .files = hybrid_expert_files()};
+      .files = hybrid_expert_files(),
+      .gguf = gguf_conventions()};
 }
 
 }  // namespace plumb

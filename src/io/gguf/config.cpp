@@ -1,4 +1,5 @@
 // GGUF metadata as a config.json: gguf/constants.py (Keys) and set_gguf_parameters in llama.cpp's conversion/base.py.
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -22,16 +23,17 @@ constexpr GgufKey kShared[] = {
     {"attention.head_count", "num_attention_heads"},
     {"attention.head_count_kv", "num_key_value_heads"},
     {"attention.key_length", "head_dim"},
-    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", true},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", GgufKey::Type::kNumber},
     {"attention.sliding_window", "sliding_window"},
-    {"attn_logit_softcapping", "attn_logit_softcapping", true},
-    {"final_logit_softcapping", "final_logit_softcapping", true},
+    {"attn_logit_softcapping", "attn_logit_softcapping", GgufKey::Type::kNumber},
+    {"final_logit_softcapping", "final_logit_softcapping", GgufKey::Type::kNumber},
+    {"nextn_predict_layers", "num_nextn_predict_layers"},
     {"expert_count", "num_experts"},
     {"expert_used_count", "num_experts_per_tok"},
     {"expert_feed_forward_length", "moe_intermediate_size"},
     {"expert_shared_feed_forward_length", "shared_expert_intermediate_size"},
-    {"rope.freq_base", "rope_theta", true},
-    {"rope.freq_base_swa", "rope_local_base_freq", true},
+    {"rope.freq_base", "rope_theta", GgufKey::Type::kNumber},
+    {"rope.freq_base_swa", "rope_local_base_freq", GgufKey::Type::kNumber},
 };
 
 // Of rope_parameters.
@@ -59,9 +61,16 @@ class Translator {
         prefix_(std::string(conventions.architecture) + ".") {}
 
   Result<Json> translate() {
+    PLUMB_TRY_STATUS(check_required());
     for (const auto& [key, value] : file_.metadata()) {
       if (!key.starts_with(prefix_)) continue;
       PLUMB_TRY_STATUS(add(key.substr(prefix_.size()), value));
+    }
+    PLUMB_TRY_STATUS(resolve_combined());
+    if (integer("nextn_predict_layers").value_or(0) != 0) {
+      if (layer_count() < 1 || layer_count() > integer("block_count").value_or(0))
+        return corrupt("nextn_predict_layers", "is no part of block_count");
+      config_["num_hidden_layers"] = layer_count();
     }
     PLUMB_TRY_STATUS(add_rope());
     PLUMB_TRY_STATUS(add_from_tensors());
@@ -71,6 +80,10 @@ class Translator {
       config_["num_key_value_heads"] = config_["num_attention_heads"];
     }
     config_.merge_patch(Json::parse(conventions_.constants, nullptr, false));
+    const Json absent = Json::parse(conventions_.absent, nullptr, false);
+    for (const auto& [key, value] : absent.items()) {
+      if (!config_.contains(key)) config_[key] = value;
+    }
     return config_;
   }
 
@@ -104,7 +117,7 @@ class Translator {
 
   // One flag per layer, or n where each n-th layer has no window (llama.cpp's load_swa_pattern, set_swa_pattern).
   Status add_windows(std::string_view key, const GgufValue& value) {
-    const std::int64_t layers = integer("block_count").value_or(0);
+    const std::int64_t layers = layer_count();
     Json types = Json::array();
     for (std::int64_t i = 0; i < layers && std::cmp_less(i, file_.tensors().size()); ++i) {
       bool slides = false;
@@ -125,7 +138,95 @@ class Translator {
     return {};
   }
 
+  // Keys without which the file means something else.
+  Status check_required() const {
+    for (const GgufFixed& fixed : conventions_.fixed) {
+      const GgufValue* value = file_.value(prefix_ + std::string(fixed.key));
+      if (!fixed.required || (value != nullptr && value->integer() == fixed.value)) continue;
+      return corrupt(fixed.key, "is " + (value == nullptr || !value->integer()
+                                             ? std::string("absent")
+                                             : std::to_string(*value->integer())) +
+                                    ", and only " + std::to_string(fixed.value) + " is known");
+    }
+    for (const std::string_view key : conventions_.required) {
+      if (file_.value(prefix_ + std::string(key)) == nullptr)
+        return corrupt(key, "is absent, and files of the form without it are not supported");
+    }
+    return {};
+  }
+
+  // One flag per layer, set where it does not attend (llama.cpp, LLM_KV_ATTENTION_RECURRENT_LAYERS).
+  Status add_recurrent(std::string_view key, const GgufValue& value) {
+    const std::int64_t layers = layer_count();
+    if (!value.is_array || std::cmp_less(value.size(), layers)) {
+      return corrupt(key, "has " + std::to_string(value.size()) + " flags for " +
+                              std::to_string(layers) + " layers");
+    }
+    Json types = Json::array();
+    for (std::size_t i = 0; std::cmp_less(i, layers); ++i) {
+      const auto flag = value.flag(i);
+      if (!flag) return corrupt(key, "has no flag for the layer " + std::to_string(i));
+      types.push_back(*flag ? "linear_attention" : "full_attention");
+    }
+    config_["layer_types"] = std::move(types);
+    return {};
+  }
+
+  Status add_sections(std::string_view key, const GgufValue& value) {
+    Json sections = Json::array();
+    for (std::size_t i = 0; i < value.size(); ++i) {
+      const auto size = value.integer(i);
+      if (!size || *size < 0) return corrupt(key, "has a section that is no count");
+      sections.push_back(*size);
+    }
+    rope_["mrope_section"] = std::move(sections);
+    return {};
+  }
+
+  // As llama.cpp takes the multiplier away again, in float32 (TAG_DEEPSEEK2_YARN_LOG_MUL_FIX).
+  Status add_yarn_multiplier(std::string_view key, const GgufValue& value) {
+    const auto number = value.number();
+    if (!number || value.is_array) return corrupt(key, "is no number");
+    rope_["mscale_all_dim"] = static_cast<float>(*number) / conventions_.yarn_log_multiplier;
+    rope_["mscale"] = rope_["mscale_all_dim"];
+    return {};
+  }
+
+  // Keys whose value is another's plus or times what they say.
+  Status resolve_combined() {
+    for (const GgufKey& entry : conventions_.keys) {
+      if (entry.derived || (entry.plus.empty() && entry.times.empty())) continue;
+      const auto value = integer(std::string(entry.key).c_str());
+      const auto other = config_.find(entry.plus.empty() ? entry.times : entry.plus);
+      if (!value || other == config_.end() || !other->is_number_integer()) continue;
+      const auto known = other->get<std::int64_t>();
+      const bool is_sum = !entry.plus.empty();
+      if (known < 1 || *value < 1 || (is_sum ? *value <= known : *value % known != 0)) {
+        return corrupt(entry.key, "is " + std::to_string(*value) + ", which is not " +
+                                      (is_sum ? "above " : "a multiple of ") +
+                                      std::to_string(known));
+      }
+      config_[std::string(entry.config)] = is_sum ? *value - known : *value / known;
+    }
+    return {};
+  }
+
+  bool owns(std::string_view key) const { return own_key(conventions_, key) != nullptr; }
+
   Status add(std::string_view key, const GgufValue& value) {
+    for (const GgufFixed& fixed : conventions_.fixed) {
+      if (key == fixed.key) return {};
+    }
+    if (const GgufKey* entry = own_key(conventions_, key)) {
+      if (entry->derived || !entry->plus.empty() || !entry->times.empty()) return {};
+      return put(config_, *entry, value);
+    }
+    if (conventions_.recurrent && key == "attention.recurrent_layers")
+      return add_recurrent(key, value);
+    if (!conventions_.rope_sections.empty() && key == "rope.dimension_sections")
+      return add_sections(key, value);
+    if (conventions_.yarn_log_multiplier != 0 && key == "rope.scaling.yarn_log_multiplier")
+      return add_yarn_multiplier(key, value);
     if (!conventions_.refused_key.empty() && key == conventions_.refused_key)
       return corrupt(key, "is given, and files with it are not supported");
     if (key == "attention.sliding_window_pattern") return add_windows(key, value);
@@ -133,9 +234,6 @@ class Translator {
     if (key == "attention.sliding_window" && !value.is_array && value.integer() == 0) return {};
     for (const std::string_view elsewhere : kElsewhere) {
       if (key == elsewhere) return {};
-    }
-    for (const GgufKey& entry : conventions_.keys) {
-      if (key == entry.key) return put(config_, entry, value);
     }
     for (const GgufKey& entry : kShared) {
       if (key == entry.key) return put(config_, entry, value);
@@ -158,6 +256,11 @@ class Translator {
     return value == nullptr ? std::nullopt : value->integer();
   }
 
+  // Without the blocks that predict further tokens, which come last.
+  std::int64_t layer_count() const {
+    return integer("block_count").value_or(0) - integer("nextn_predict_layers").value_or(0);
+  }
+
   // 0 where the file does not say.
   std::int64_t head_width() const {
     if (const auto key_length = integer("attention.key_length")) return *key_length;
@@ -168,12 +271,13 @@ class Translator {
   Status add_rope() {
     const auto key_length = integer("attention.key_length");
     const auto value_length = integer("attention.value_length");
-    if (key_length && value_length && *key_length != *value_length) {
+    if (key_length && value_length && *key_length != *value_length &&
+        !owns("attention.value_length")) {
       return corrupt("attention.value_length", "is " + std::to_string(*value_length) +
                                                    ", key_length " + std::to_string(*key_length) +
                                                    ": heads of two widths are not supported");
     }
-    const std::int64_t head = head_width();
+    const std::int64_t head = owns("attention.key_length") ? 0 : head_width();
     const auto rotated = integer("rope.dimension_count");
     if (head > 0) config_["head_dim"] = head;  // llama.cpp's fallback, not the class's default
     if (head > 0 && rotated) {  // all of the head as well: the class's default may be a part
@@ -247,10 +351,8 @@ class Translator {
     config_["attention_bias"] = file_.find("blk.0.attn_q.bias") != nullptr;
     config_["mlp_bias"] = file_.find("blk.0.ffn_up.bias") != nullptr;
     if (!conventions_.experts) return {};
-    const auto layers = integer("block_count");
     Json dense = Json::array();
-    for (std::int64_t i = 0; layers && i < *layers && std::cmp_less(i, file_.tensors().size());
-         ++i) {
+    for (std::int64_t i = 0; i < layer_count() && std::cmp_less(i, file_.tensors().size()); ++i) {
       if (file_.find("blk." + std::to_string(i) + ".ffn_gate_inp.weight") == nullptr)
         dense.push_back(i);
     }
@@ -281,6 +383,12 @@ class Translator {
 
 std::span<const GgufKey> gguf_shared_keys() {
   return kShared;
+}
+
+const GgufKey* own_key(const GgufConventions& conventions, std::string_view key) {
+  const auto found = std::find_if(conventions.keys.begin(), conventions.keys.end(),
+                                  [&](const GgufKey& entry) { return entry.key == key; });
+  return found == conventions.keys.end() ? nullptr : &*found;
 }
 
 Result<GgufKind> gguf_kind(const GgufFile& file) {

@@ -3,10 +3,13 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/result.h"
+#include "io/weight_map.h"
+#include "io/weight_orders.h"
 
 namespace plumb {
 
@@ -20,13 +23,29 @@ struct GgufName {
   // Where given: the parameter is rows of a stored matrix that joins several. Its first row in units of its own row count;
   // negative from the end. Those from the beginning come before those from the end.
   std::optional<int> rows = {};
+  bool squeezed = false;        // a convolution [channels, 1, taps] is stored as [channels, taps]
+  bool minus_exp = false;       // stored as -exp(w)
+  std::optional<HeadTiles> tiles = {};  // value heads that are stored tiled
+  bool tiled_columns = false;   // they are columns, not rows
 };
 
 // A metadata key without the architecture's prefix, and the key of config.json that it is.
 struct GgufKey {
+  enum class Type { kCount, kNumber, kFlag };  // uint32, float32, bool
+
   std::string_view key;     // "attention.head_count"
   std::string_view config;  // "num_attention_heads"
-  bool is_number = false;   // stored as float32, not as a count
+  Type type = Type::kCount;
+  std::string_view plus = "";   // another key of config.json: the value is the sum of both
+  std::string_view times = "";  // or the product
+  bool derived = false;         // written; of no matter where a file is read, because other keys say it
+};
+
+// A key that is written with this value. `required`: a file without it, or with another value, is of another computation.
+struct GgufFixed {
+  std::string_view key;
+  std::uint32_t value;
+  bool required;
 };
 
 struct GgufConventions {
@@ -41,12 +60,26 @@ struct GgufConventions {
   // key. llama.cpp derives it so; plumb's own files say it as well.
   std::int64_t scale_from_width = 0;
   std::vector<GgufName> names = {};  // looked up before the shared ones
-  std::vector<GgufKey> keys = {};
+  // Names whose forms take sizes of the configuration; looked up before all others.
+  std::vector<GgufName> (*sized_names)(const Config& config) = nullptr;
+  // Parameters that lie in several tensors.
+  std::vector<SplitRule> (*splits)(const Config& config) = nullptr;
+  std::vector<GgufKey> keys = {};  // looked up before the shared ones
+  std::vector<GgufFixed> fixed = {};
+  std::vector<std::string_view> required = {};  // keys without which a file is of an older form
   std::string_view constants =
       "{}";  // a JSON object: keys of config.json that such a file implies and does not say
+  std::string_view absent = "{}";  // and those for which it stands where it does not say
+  bool recurrent = false;  // attention.recurrent_layers tells layers without attention
+  // rope.dimension_sections where the configuration has no mrope_section; empty: no such key.
+  std::vector<std::int32_t> rope_sections = {};
+  // rope.scaling.yarn_log_multiplier is this times mscale_all_dim, and means that mscale is the same; 0: no such key.
+  float yarn_log_multiplier = 0;
   std::string_view refused_key = "";  // a metadata key that changes what the tensors mean
   // An error where files of this architecture cannot say what the configuration says.
   Status (*expressible)(const Config& config) = nullptr;
+  // What llama.cpp does not load, or computes otherwise, of what such a file says: whole sentences.
+  std::vector<std::string> (*caveats)(const Config& config) = nullptr;
 };
 
 }  // namespace plumb

@@ -1,10 +1,12 @@
 // Parameters and configuration to GGUF's tensors and keys: llama.cpp's conversion/base.py and conversion/llama.py.
 #include "io/gguf/convert.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/checked.h"
@@ -17,12 +19,11 @@
 namespace plumb {
 namespace {
 
-// The parameters that make up one tensor of the file: one, or a stack of experts.
+// What makes up one tensor of the file: one weight, a stack of experts, or weights that are joined by rows.
 struct Source {
-  std::vector<WeightPtr> parts;  // by expert, or from the first row to the last
-  std::optional<int> rows;       // of the last part, where the parts are joined by rows
-  bool rotary_pairs = false;
-  bool plus_one = false;
+  std::vector<WeightPtr> parts;  // by expert, or from the first row to the last, in the file's form
+  std::optional<int> rows;       // of the last part, where parameters are joined by rows
+  bool is_stack = false;         // of experts
 };
 
 struct Plan {
@@ -40,68 +41,74 @@ std::pair<bool, int> order_of(int rows) {
 }
 
 Status join(Source& source, const NamedWeight& parameter, const GgufPlace& place) {
-  const Shape& shape = parameter.weight->shape();
+  const Shape& shape = place.stored->shape();
   const bool is_first = source.parts.empty();
   const bool is_next =
-      is_first ? *place.rows == 0 : source.rows && order_of(*source.rows) < order_of(*place.rows);
-  if (!is_next || shape.size() != 2 ||
-      (!is_first && source.parts.front()->shape()[1] != shape[1])) {
-    return unsupported("the tensor \"" + parameter.name + "\" of shape " + to_string(shape) +
-                       " does not continue the rows of \"" + place.tensor + "\"");
+      place.is_part ||
+      (is_first ? *place.rows == 0 : source.rows && order_of(*source.rows) < order_of(*place.rows));
+  const bool fits = is_first ? shape.size() >= 2
+                             : shape.size() == 2 && source.parts.front()->shape().size() == 2 &&
+                                   source.parts.front()->shape()[1] == shape[1];
+  if (!is_next || !fits) {
+    return unsupported("the tensor \"" + parameter.name + "\" of shape " +
+                       to_string(parameter.weight->shape()) + " does not continue the rows of \"" +
+                       place.tensor + "\"");
   }
   source.rows = place.rows;
-  source.parts.push_back(parameter.weight);
+  source.parts.push_back(place.stored);
+  return {};
+}
+
+Status stack(Source& source, const NamedWeight& parameter, const GgufPlace& place) {
+  const auto expert = static_cast<std::size_t>(place.expert.value_or(0));
+  if (expert != source.parts.size() || (!place.expert && !source.parts.empty())) {
+    return unsupported("the tensor \"" + parameter.name + "\" is out of order in the stack \"" +
+                       place.tensor + "\"");
+  }
+  if (!source.parts.empty() && source.parts.front()->shape() != place.stored->shape()) {
+    return unsupported("the tensor \"" + parameter.name + "\" has the shape " +
+                       to_string(place.stored->shape()) + ", the others of its stack " +
+                       to_string(source.parts.front()->shape()));
+  }
+  source.is_stack = place.expert.has_value();
+  source.parts.push_back(place.stored);
   return {};
 }
 
 Result<Plan> plan_of(const GgufConversion& conversion) {
   Plan plan;
   for (const NamedWeight& parameter : conversion.parameters) {
-    const auto place = gguf_place(conversion.conventions, parameter.name);
-    if (!place) {
+    const auto places = gguf_places(conversion.conventions, conversion.config, parameter.name,
+                                    parameter.weight);
+    if (!places.ok()) {
+      return Error{places.error().code,
+                   "the tensor \"" + parameter.name + "\": " + places.error().message};
+    }
+    if (places.value().empty()) {
       return unsupported("the tensor \"" + parameter.name +
                          "\" has no name in GGUF files of the architecture \"" +
                          std::string(conversion.conventions.architecture) + "\"");
     }
-    auto [entry, is_new] = plan.sources.try_emplace(place->tensor);
-    if (is_new) plan.order.push_back(place->tensor);
-    Source& source = entry->second;
-    source.rotary_pairs = place->rotary_pairs;
-    source.plus_one = place->plus_one;
-    if (place->rows) {
-      PLUMB_TRY_STATUS(join(source, parameter, *place));
-      continue;
+    for (const GgufPlace& place : places.value()) {
+      auto [entry, is_new] = plan.sources.try_emplace(place.tensor);
+      if (is_new) plan.order.push_back(place.tensor);
+      PLUMB_TRY_STATUS(place.is_part || place.rows ? join(entry->second, parameter, place)
+                                                   : stack(entry->second, parameter, place));
     }
-    const auto expert = static_cast<std::size_t>(place->expert.value_or(0));
-    if (expert != source.parts.size() || (!place->expert && !is_new)) {
-      return unsupported("the tensor \"" + parameter.name + "\" is out of order in the stack \"" +
-                         place->tensor + "\"");
-    }
-    if (!source.parts.empty() && source.parts.front()->shape() != parameter.weight->shape()) {
-      return unsupported("the tensor \"" + parameter.name + "\" has the shape " +
-                         to_string(parameter.weight->shape()) + ", the others of its stack " +
-                         to_string(source.parts.front()->shape()));
-    }
-    source.parts.push_back(parameter.weight);
   }
   return plan;
 }
 
-// The parameter's row (element of a vector) that is written as row `row` of heads of `head`.
-std::int64_t paired(std::int64_t row, std::int64_t head) {
-  const std::int64_t j = row % head;
-  return row - j + (j % 2) * (head / 2) + j / 2;
-}
-
 class Encoder {
  public:
-  Encoder(std::string name, Source source, DType dtype, std::int64_t head,
+  Encoder(std::string name, std::vector<WeightPtr> parts, DType dtype,
           std::shared_ptr<ThreadPool> pool)
-      : name_(std::move(name)),
-        source_(std::move(source)),
-        dtype_(dtype),
-        head_(head),
-        pool_(std::move(pool)) {}
+      : name_(std::move(name)), parts_(std::move(parts)), dtype_(dtype), pool_(std::move(pool)) {
+    for (const WeightPtr& part : parts_) {
+      begins_.push_back(rows_);
+      rows_ += part->rows();
+    }
+  }
 
   Status operator()(std::int64_t first, std::int64_t count, std::span<std::byte> out) const {
     const std::size_t row_bytes = out.size() / static_cast<std::size_t>(count);
@@ -122,38 +129,15 @@ class Encoder {
 
  private:
   Status encode(std::int64_t row, std::span<std::byte> out) const {
-    const Weight& first = *source_.parts.front();
-    const auto [index, begin] = part_of(row);
-    const Weight& part = *source_.parts[index];
-    const bool is_vector = first.shape().size() < 2;
-    std::int64_t from = row - begin;
-    if (source_.rotary_pairs && !is_vector) from = paired(from, head_);
-    std::vector<double> values(static_cast<std::size_t>(first.row_length()));
-    part.read_row(from, values);
-    std::vector<float> narrowed(values.size());
-    for (std::size_t i = 0; i < values.size(); ++i) {
-      const std::size_t at =
-          source_.rotary_pairs && is_vector
-              ? static_cast<std::size_t>(paired(static_cast<std::int64_t>(i), head_))
-              : i;
-      narrowed[i] = static_cast<float>(values[at] + (source_.plus_one ? 1 : 0));
-      PLUMB_TRY_STATUS(check(narrowed[i]));
-    }
+    const auto next = std::upper_bound(begins_.begin(), begins_.end(), row);
+    const auto index = static_cast<std::size_t>(next - begins_.begin()) - 1;
+    std::vector<double> values(static_cast<std::size_t>(parts_[index]->row_length()));
+    parts_[index]->read_row(row - begins_[index], values);
+    std::vector<float> narrowed(values.begin(), values.end());
+    for (const float value : narrowed)
+      PLUMB_TRY_STATUS(check(value));
     quantise_row(dtype_, narrowed, out);
     return {};
-  }
-
-  // The part that holds a row, and the part's first row.
-  std::pair<std::size_t, std::int64_t> part_of(std::int64_t row) const {
-    if (!source_.rows) {
-      const std::int64_t rows = source_.parts.front()->rows();
-      return {static_cast<std::size_t>(row / rows), row - row % rows};
-    }
-    std::size_t index = 0;
-    std::int64_t begin = 0;
-    while (row - begin >= source_.parts[index]->rows())
-      begin += source_.parts[index++]->rows();
-    return {index, begin};
   }
 
   Status check(float value) const {
@@ -167,9 +151,10 @@ class Encoder {
   }
 
   std::string name_;
-  Source source_;
+  std::vector<WeightPtr> parts_;
+  std::vector<std::int64_t> begins_;  // first row of each part
+  std::int64_t rows_ = 0;
   DType dtype_;
-  std::int64_t head_;
   std::shared_ptr<ThreadPool> pool_;
 };
 
@@ -181,15 +166,31 @@ std::string kind_of(const std::string& name) {
   return name.find("ffn_down") != std::string::npos ? "ffn_down" : "";
 }
 
-Shape stacked_shape(const Source& source, bool is_stack) {
+Shape shape_of(const Source& source) {
   Shape shape = source.parts.front()->shape();
-  if (is_stack) shape.insert(shape.begin(), static_cast<std::int64_t>(source.parts.size()));
-  if (source.rows) {
+  if (source.is_stack) {
+    shape.insert(shape.begin(), static_cast<std::int64_t>(source.parts.size()));
+  } else if (source.parts.size() > 1) {
     shape[0] = 0;
     for (const WeightPtr& part : source.parts)
       shape[0] += part->rows();
   }
   return shape;
+}
+
+// A key that such a file cannot say must have the value that it implies.
+Status check_constants(const GgufConversion& conversion) {
+  const auto implied =
+      nlohmann::json::parse(conversion.conventions.constants, nullptr, /*allow_exceptions=*/false);
+  for (const auto& [key, value] : implied.items()) {
+    if (value.is_boolean() && conversion.config.flag(key, value) != value.get<bool>()) {
+      return unsupported(conversion.config.where() + ": \"" + key + "\" is " +
+                         (value.get<bool>() ? "false" : "true") +
+                         ", which GGUF files of the architecture \"" +
+                         std::string(conversion.conventions.architecture) + "\" cannot say");
+    }
+  }
+  return {};
 }
 
 }  // namespace
@@ -203,6 +204,7 @@ Status write_gguf(const GgufConversion& conversion, const std::filesystem::path&
   if (conversion.conventions.expressible != nullptr) {
     PLUMB_TRY_STATUS(conversion.conventions.expressible(conversion.config));
   }
+  PLUMB_TRY_STATUS(check_constants(conversion));
   PLUMB_TRY(Plan plan, plan_of(conversion));
   GgufWriter writer;
   PLUMB_TRY_STATUS(write_metadata(conversion, writer));
@@ -226,13 +228,13 @@ Status write_gguf(const GgufConversion& conversion, const std::filesystem::path&
   std::map<std::string, std::int64_t> position;
   for (const std::string& name : plan.order) {
     Source& source = plan.sources.at(name);
-    const Shape shape = stacked_shape(source, name.find("_exps.") != std::string::npos);
+    const Shape shape = shape_of(source);
     const std::string kind = kind_of(name);
     const GgufMixture mixture{conversion.type, of_kind[kind], experts,
                               !plan.sources.contains("output.weight")};
     const DType dtype = gguf_tensor_type(mixture, name, shape, position[kind]++);
     writer.add_tensor({name, dtype, shape,
-                       Encoder(name, std::move(source), dtype, conversion.config.head_dim, pool)});
+                       Encoder(name, std::move(source.parts), dtype, pool)});
   }
   return writer.write(path, progress);
 }

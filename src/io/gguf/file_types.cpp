@@ -12,9 +12,10 @@ constexpr GgufFileType kTypes[] = {
     {"Q5_K_M", 17, DType::kQ5_K, true}, {"Q6_K", 18, DType::kQ6_K, false},
 };
 
-// Norms, biases, routers and convolutions stay in float32, whatever the file's type.
+// Norms, biases, routers, convolutions and matrices of one row stay in float32, whatever the file's type.
 bool stays_float(std::string_view name, const Shape& shape) {
   if (shape.size() < 2 || !name.ends_with("weight")) return true;
+  if (shape.size() == 2 && shape[0] == 1) return true;
   for (const std::string_view part : {"_norm.weight", "ffn_gate_inp.weight", "ssm_conv1d"}) {
     if (name.find(part) != std::string_view::npos) return true;
   }

@@ -2,10 +2,13 @@
 // (generate_extra_tensors).
 #include "io/gguf/metadata_write.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "core/checked.h"
 #include "io/gguf/names.h"
 
 namespace plumb {
@@ -42,13 +45,28 @@ class Keys {
     writer_.set(prefix_ + std::string(key), value);
   }
 
-  // A key of config.json as it is.
+  // A key of config.json, alone or with another.
   void copy(const GgufKey& entry) {
-    if (entry.is_number) {
-      number(entry.key, config_.maybe_number(entry.config));
-    } else {
-      count(entry.key, config_.maybe_integer(entry.config));
+    switch (entry.type) {
+      case GgufKey::Type::kNumber:
+        return number(entry.key, config_.maybe_number(entry.config));
+      case GgufKey::Type::kFlag:
+        if (config_.has(entry.config))
+          writer_.set(prefix_ + std::string(entry.key), config_.flag(entry.config, false));
+        return;
+      case GgufKey::Type::kCount:
+        break;
     }
+    auto value = config_.maybe_integer(entry.config);
+    if (value && !entry.plus.empty())
+      value = checked_add(*value, config_.integer(entry.plus)).value_or(-1);
+    if (value && !entry.times.empty())
+      value = checked_mul(*value, config_.integer(entry.times)).value_or(-1);
+    count(entry.key, value);
+  }
+
+  void integers(std::string_view key, const std::vector<std::int32_t>& values) {
+    writer_.set(prefix_ + std::string(key), std::span<const std::int32_t>(values));
   }
 
  private:
@@ -78,6 +96,31 @@ void write_windows(const Config& config, Keys& keys) {
   if (!slides.empty()) keys.flags("attention.sliding_window_pattern", slides);
 }
 
+// Which layers do not attend, where they are listed.
+void write_recurrent(const Config& config, Keys& keys) {
+  std::vector<bool> recurrent;
+  for (const std::string& type : config.layer_types)
+    recurrent.push_back(type == "linear_attention");
+  if (!recurrent.empty()) keys.flags("attention.recurrent_layers", recurrent);
+}
+
+// The channels of a head that each axis of a position rotates, padded to four axes (conversion/base.py). Of no matter where
+// all axes have the same position, but llama.cpp loads no file without them.
+void write_sections(const GgufConversion& conversion, Keys& keys) {
+  std::vector<std::int32_t> sections = conversion.conventions.rope_sections;
+  for (const char* key : {"rope_scaling", "rope_parameters"}) {
+    const auto object = nlohmann::json::parse(conversion.config.json_of(key), nullptr, false);
+    if (!object.is_object() || !object.contains("mrope_section")) continue;
+    const auto& said = object["mrope_section"];
+    if (!said.is_array() || said.size() > sections.size()) continue;
+    std::fill(sections.begin(), sections.end(), 0);
+    for (std::size_t i = 0; i < said.size(); ++i) {
+      if (said[i].is_number_integer()) sections[i] = said[i].get<std::int32_t>();
+    }
+  }
+  keys.integers("rope.dimension_sections", sections);
+}
+
 void write_longrope(const Config& config, Keys& keys) {
   auto original = config.maybe_number("original_max_position_embeddings");
   if (!original) original = config.rope.original_max_position_embeddings;
@@ -87,7 +130,8 @@ void write_longrope(const Config& config, Keys& keys) {
               config.rope.attention_factor.value_or(longrope_attention_factor(config, original)));
 }
 
-Status write_rope(const Config& config, Keys& keys) {
+Status write_rope(const GgufConversion& conversion, Keys& keys) {
+  const Config& config = conversion.config;
   const RopeParameters& rope = config.rope;
   const std::string_view type = type_of(rope);
   keys.number("rope.freq_base", rope.theta);
@@ -95,9 +139,11 @@ Status write_rope(const Config& config, Keys& keys) {
       local != config.rope_of_layer_type.end()) {
     keys.number("rope.freq_base_swa", local->second.theta);
   }
-  keys.count(
-      "rope.dimension_count",
-      static_cast<std::int64_t>(static_cast<double>(config.head_dim) * rope.partial_rotary_factor));
+  if (own_key(conversion.conventions, "rope.dimension_count") == nullptr) {
+    keys.count("rope.dimension_count",
+               static_cast<std::int64_t>(static_cast<double>(config.head_dim) *
+                                         rope.partial_rotary_factor));
+  }
   if (type == "default" || type == "llama3" || type == "divisors") return {};
   if (type != "linear" && type != "yarn" && type != "longrope") {
     return Error{ErrorCode::kUnsupported,
@@ -114,6 +160,11 @@ Status write_rope(const Config& config, Keys& keys) {
   if (rope.original_max_position_embeddings) {
     keys.count("rope.scaling.original_context_length",
                static_cast<std::int64_t>(*rope.original_max_position_embeddings));
+  }
+  if (conversion.conventions.yarn_log_multiplier != 0 && rope.mscale_all_dim) {
+    keys.number("rope.scaling.yarn_log_multiplier",
+                conversion.conventions.yarn_log_multiplier *
+                    static_cast<float>(*rope.mscale_all_dim));
   }
   keys.number("rope.scaling.yarn_attn_factor", rope.attention_factor);
   keys.number("rope.scaling.yarn_beta_fast", rope.beta_fast);
@@ -212,21 +263,38 @@ Status write_metadata(const GgufConversion& conversion, GgufWriter& writer) {
   if (info(conversion.type.main).block_elements > 1)
     writer.set("general.quantization_version", kQuantisationVersion);
   Keys keys(conversion, writer);
+  const auto is_own = [&](std::string_view key) {
+    const auto& fixed = conversion.conventions.fixed;
+    return own_key(conversion.conventions, key) != nullptr ||
+           std::any_of(fixed.begin(), fixed.end(),
+                       [&](const GgufFixed& entry) { return entry.key == key; });
+  };
   for (const GgufKey& entry : gguf_shared_keys()) {
     if (!entry.config.starts_with("rope") && entry.config != "head_dim" &&
-        entry.config != "num_key_value_heads") {
+        entry.config != "num_key_value_heads" && entry.config != "num_nextn_predict_layers" &&
+        !is_own(entry.key)) {
       keys.copy(entry);
     }
   }
-  keys.count("attention.head_count_kv", config.num_key_value_heads);
-  keys.count("attention.key_length", config.head_dim);
-  keys.count("attention.value_length", config.head_dim);
+  for (const auto& [key, value] : {std::pair("attention.head_count_kv", config.num_key_value_heads),
+                                   std::pair("attention.key_length", config.head_dim),
+                                   std::pair("attention.value_length", config.head_dim)}) {
+    if (!is_own(key)) keys.count(key, value);
+  }
   keys.count("vocab_size", config.vocab_size);
+  for (const GgufFixed& entry : conversion.conventions.fixed)
+    keys.count(entry.key, entry.value);
   for (const GgufKey& entry : conversion.conventions.keys)
     keys.copy(entry);
   if (conversion.conventions.window) write_windows(config, keys);
-  PLUMB_TRY_STATUS(write_rope(config, keys));
-  if (conversion.tokenizer) write_tokenizer(*conversion.tokenizer, writer);
+  if (conversion.conventions.recurrent) write_recurrent(config, keys);
+  if (!conversion.conventions.rope_sections.empty()) write_sections(conversion, keys);
+  PLUMB_TRY_STATUS(write_rope(conversion, keys));
+  if (conversion.tokenizer) {
+    write_tokenizer(*conversion.tokenizer, writer);
+  } else {
+    writer.set("tokenizer.ggml.model", "none");  // conversion/base.py, _set_vocab_none
+  }
   return config.status();
 }
 

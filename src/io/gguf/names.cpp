@@ -58,56 +58,122 @@ bool has_plus_one(const GgufConventions& conventions, std::string_view name) {
          !name.ends_with("linear_attn.norm.weight");
 }
 
-// Calls visit(GgufName) for the architecture's own names, then the shared ones, until one returns true.
-template <class F>
-void for_each_name(const GgufConventions& conventions, F visit) {
-  for (const GgufName& entry : conventions.names) {
-    if (visit(entry)) return;
+// The architecture's own names, then the shared ones.
+std::vector<GgufName> names_of(const GgufConventions& conventions, const Config& config) {
+  std::vector<GgufName> names;
+  if (conventions.sized_names != nullptr) names = conventions.sized_names(config);
+  names.insert(names.end(), conventions.names.begin(), conventions.names.end());
+  names.insert(names.end(), std::begin(kShared), std::end(kShared));
+  return names;
+}
+
+// What a file stores of a weight: the inverse of the forms in gguf_files, in the opposite order.
+Result<WeightPtr> stored_form(const GgufConventions& conventions, const Config& config,
+                              const GgufName& entry, WeightPtr weight) {
+  if (has_plus_one(conventions, entry.name)) weight = plus_one_view(std::move(weight));
+  if (conventions.rotary_pairs && is_rotated(entry.name)) {
+    PLUMB_TRY(weight, rotary_turns_view(std::move(weight), config.head_dim));
   }
-  for (const GgufName& entry : kShared) {
-    if (visit(entry)) return;
+  if (entry.minus_exp) weight = minus_exp_view(std::move(weight));
+  if (entry.tiles && entry.tiled_columns) {
+    PLUMB_TRY(weight, tiled_columns_view(std::move(weight), *entry.tiles, TileOrder::kTiled));
+  } else if (entry.tiles) {
+    PLUMB_TRY(weight, tiled_rows_view(std::move(weight), *entry.tiles, TileOrder::kTiled));
   }
+  if (entry.squeezed) {
+    const Shape& shape = weight->shape();
+    const Shape squeezed = {shape.front(), shape.back()};
+    PLUMB_TRY(weight, same_rows_view(std::move(weight), squeezed));
+  }
+  return weight;
+}
+
+Result<std::vector<GgufPlace>> split_places(const SplitRule& rule, const PatternMatch& match,
+                                            const WeightPtr& weight) {
+  std::vector<GgufPlace> places;
+  std::int64_t first = 0;
+  for (const SplitRule::Part& part : rule.parts) {
+    PLUMB_TRY(WeightPtr rows, run_parts_view(weight, rule.groups, first, part.rows));
+    const std::int64_t in = rows->row_length();
+    if (part.layout == SplitRule::Layout::kTransposedStack) {
+      PLUMB_TRY(rows, transposed_groups_view(std::move(rows), rule.groups));
+    } else if (part.layout == SplitRule::Layout::kStack) {
+      PLUMB_TRY(rows, same_rows_view(std::move(rows), {rule.groups, part.rows, in}));
+    }
+    places.push_back({.tensor = fill_pattern(part.stored, match),
+                      .expert = std::nullopt,
+                      .rows = std::nullopt,
+                      .stored = std::move(rows),
+                      .is_part = true});
+    first += part.rows;
+  }
+  if (first * rule.groups != weight->rows()) {
+    return Error{ErrorCode::kInternal, "the parts of \"" + std::string(rule.name) + "\" are " +
+                                           std::to_string(first * rule.groups) + " rows of " +
+                                           std::to_string(weight->rows())};
+  }
+  return places;
 }
 
 }  // namespace
 
 FileConventions gguf_files(const GgufConventions& conventions, const Config& config) {
+  using Form = NameRule::Form;
   FileConventions files;
-  for_each_name(conventions, [&](const GgufName& entry) {
+  for (const GgufName& entry : names_of(conventions, config)) {
     NameRule rule{entry.name, entry.stored, {}, 0, static_cast<int>(config.head_dim)};
     const bool is_stack = entry.name.find(kExpert) != std::string_view::npos &&
                           entry.stored.find(kExpert) == std::string_view::npos;
-    if (is_stack) rule.forms.push_back(NameRule::Form::kExpertSlice);
+    if (is_stack) rule.forms.push_back(Form::kExpertSlice);
     if (entry.rows) {
-      rule.forms.push_back(NameRule::Form::kRowRange);
+      rule.forms.push_back(Form::kRowRange);
       rule.first = *entry.rows;
     }
+    if (entry.squeezed) rule.forms.push_back(Form::kReshaped);
+    if (entry.tiles) {
+      rule.forms.push_back(entry.tiled_columns ? Form::kTiledColumns : Form::kTiledRows);
+      rule.tiles = *entry.tiles;
+    }
+    if (entry.minus_exp) rule.forms.push_back(Form::kLogOfMinus);
     if (conventions.rotary_pairs && is_rotated(entry.name))
-      rule.forms.push_back(NameRule::Form::kRotaryPairs);
-    if (has_plus_one(conventions, entry.name)) rule.forms.push_back(NameRule::Form::kLessOne);
+      rule.forms.push_back(Form::kRotaryPairs);
+    if (has_plus_one(conventions, entry.name)) rule.forms.push_back(Form::kLessOne);
     files.rules.push_back(std::move(rule));
-    return false;
-  });
+  }
+  if (conventions.splits != nullptr) files.splits = conventions.splits(config);
+  if (config.integer("num_nextn_predict_layers", 0) > 0) {
+    files.layers = "blk.{i}.*";
+    files.ignored_from_layer = config.num_hidden_layers;
+  }
   files.ignored.assign(std::begin(kIgnored), std::end(kIgnored));
   return files;
 }
 
-std::optional<GgufPlace> gguf_place(const GgufConventions& conventions, std::string_view name) {
-  std::optional<GgufPlace> place;
-  for_each_name(conventions, [&](const GgufName& entry) {
+Result<std::vector<GgufPlace>> gguf_places(const GgufConventions& conventions, const Config& config,
+                                           std::string_view name, const WeightPtr& weight) {
+  if (conventions.splits != nullptr) {
+    for (const SplitRule& rule : conventions.splits(config)) {
+      if (const auto match = match_pattern(rule.name, name))
+        return split_places(rule, *match, weight);
+    }
+  }
+  for (const GgufName& entry : names_of(conventions, config)) {
     const auto match = match_pattern(entry.name, name);
-    if (!match) return false;
-    place =
-        GgufPlace{fill_pattern(entry.stored, *match), std::nullopt, entry.rows,
-                  conventions.rotary_pairs && is_rotated(name), has_plus_one(conventions, name)};
+    if (!match) continue;
+    GgufPlace place{.tensor = fill_pattern(entry.stored, *match),
+                    .expert = std::nullopt,
+                    .rows = entry.rows,
+                    .stored = nullptr,
+                    .is_part = false};
     if (!match->expert.empty() && entry.stored.find(kExpert) == std::string_view::npos) {
       std::int64_t expert = 0;
       std::from_chars(match->expert.data(), match->expert.data() + match->expert.size(), expert);
-      place->expert = expert;
+      place.expert = expert;
     }
-    return true;
-  });
-  return place;
+    PLUMB_TRY(place.stored, stored_form(conventions, config, entry, weight));
+    return std::vector<GgufPlace>{std::move(place)};
+  }
+  return std::vector<GgufPlace>{};
 }
 
 }  // namespace plumb

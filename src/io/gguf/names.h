@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <span>
+#include <vector>
 
 #include "core/result.h"
 #include "io/config.h"
@@ -37,18 +39,23 @@ FileConventions gguf_files(const GgufConventions& conventions, const Config& con
 // The tokenizer; an error when the file has none.
 Result<GgufTokenizer> tokenizer_from_gguf(const GgufFile& file);
 
-// Where a parameter goes when a GGUF file is written: its tensor, and the expert that it is of a stack.
+// Where a parameter, or a part of one, goes when a GGUF file is written: its tensor, and the expert that it is of a stack.
 struct GgufPlace {
   std::string tensor;
   std::optional<std::int64_t> expert;
   std::optional<int> rows;  // as in GgufName
-  bool rotary_pairs;
-  bool plus_one;
+  WeightPtr stored;         // the parameter in the form of the file
+  bool is_part;             // rows that follow those of the parts before it in the same tensor
 };
 
-std::optional<GgufPlace> gguf_place(const GgufConventions& conventions, std::string_view name);
+// Nothing where files of the architecture have no such tensor.
+Result<std::vector<GgufPlace>> gguf_places(const GgufConventions& conventions, const Config& config,
+                                           std::string_view name, const WeightPtr& weight);
 
 // The keys that all architectures share, for reading and writing.
 std::span<const GgufKey> gguf_shared_keys();
+
+// The architecture's own entry of a key, or null.
+const GgufKey* own_key(const GgufConventions& conventions, std::string_view key);
 
 }  // namespace plumb
