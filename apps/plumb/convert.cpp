@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <string>
+#include <vector>
 
 #include "support/command.h"
 #include "support/json.h"
@@ -19,7 +21,8 @@ constexpr std::string_view kDetails = R"(Examples:
 
 MODEL is a folder with safetensors, or a GGUF file. TYPE is F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q4_K_M, Q5_K_M or Q6_K,
 mixed as llama-quantize mixes them: norms and routers stay F32, the output gets more bits. OUT is written under a temporary name
-and renamed at the end, so it is never half a file. docs/quantisation.md says how exact each type is.
+and renamed at the end, so it is never half a file. docs/quantisation.md says how exact each type is, docs/gguf.md what
+llama.cpp makes of the files.
 )";
 
 constexpr int kBarWidth = 40;
@@ -67,8 +70,12 @@ Result<int> execute(const Options& options) {
   const Cancellable cancellable;
   std::uint64_t bytes = 0;
   auto shown = std::chrono::steady_clock::now() - kBarInterval;
+  std::vector<std::string> caveats;
   const Status status = convert_to_gguf(
-      options.model, options.out, {.type = *type, .threads = static_cast<int>(options.threads)},
+      options.model, options.out,
+      {.type = *type,
+       .threads = static_cast<int>(options.threads),
+       .caveat = [&](const std::string& sentence) { caveats.push_back(sentence); }},
       [&](std::uint64_t done, std::uint64_t total) {
         bytes = total;
         const auto now = std::chrono::steady_clock::now();
@@ -80,6 +87,8 @@ Result<int> execute(const Options& options) {
       });
   clear_progress();
   if (!status.ok()) return status.error();
+  for (const std::string& sentence : caveats)
+    print_note(fmt::format("{}: {}", options.out, sentence));
   if (options.json) {
     PLUMB_TRY_STATUS(print_json({{"file", options.out}, {"type", name}, {"tensor_bytes", bytes}}));
   } else {

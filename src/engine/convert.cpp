@@ -61,7 +61,12 @@ Status convert_to_gguf(const std::filesystem::path& path, const std::filesystem:
   const bool is_gguf = path.extension() == ".gguf";
   PLUMB_TRY(conversion.tokenizer,
             is_gguf ? tokenizer_of_file(path) : tokenizer_of_folder(path, *model.config));
-  return write_gguf(conversion, out, progress);
+  PLUMB_TRY_STATUS(write_gguf(conversion, out, progress));
+  if (options.caveat && architecture->gguf.caveats != nullptr) {
+    for (const std::string& sentence : architecture->gguf.caveats(*model.config))
+      options.caveat(sentence);
+  }
+  return {};
 }
 
 }  // namespace plumb

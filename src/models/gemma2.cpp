@@ -11,6 +11,12 @@ Result<Graph> record(const Config& c) {
       {.qk_norm = false, .cap = soft_cap(c, "attn_logit_softcapping"), .full_attention_period = 2});
 }
 
+constexpr std::int64_t kWideLayers = 46;  // the model of 27 billion parameters
+
+std::vector<std::string> caveats(const Config& c) {
+  return gemma_caveats(c, kWideLayers);
+}
+
 }  // namespace
 
 Architecture gemma2() {
@@ -25,7 +31,7 @@ Architecture gemma2() {
       .gguf = {.architecture = "gemma2",
                .window = true,
                .norms_plus_one = true,
-               .scale_from_width = 46,
+               .scale_from_width = kWideLayers,
                .names = {{"model.layers.{i}.post_attention_layernorm.weight",
                           "blk.{i}.post_attention_norm.weight"},
                          {"model.layers.{i}.pre_feedforward_layernorm.weight",
@@ -33,7 +39,8 @@ Architecture gemma2() {
                          {"model.layers.{i}.post_feedforward_layernorm.weight",
                           "blk.{i}.post_ffw_norm.weight"}},
                .keys = {{"attention.query_pre_attn_scalar", "query_pre_attn_scalar",
-                         GgufKey::Type::kNumber}}}};
+                         GgufKey::Type::kNumber}},
+               .caveats = caveats}};
 }
 
 }  // namespace plumb

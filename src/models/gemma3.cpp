@@ -14,6 +14,12 @@ Result<Graph> record(const Config& c) {
                          .full_attention_period = c.integer("sliding_window_pattern", 6)});
 }
 
+constexpr std::int64_t kWideLayers = 62;  // the model of 27 billion parameters
+
+std::vector<std::string> caveats(const Config& c) {
+  return gemma_caveats(c, kWideLayers);
+}
+
 }  // namespace
 
 Architecture gemma3() {
@@ -36,7 +42,7 @@ Architecture gemma3() {
       .gguf = {.architecture = "gemma3",
                .window = true,
                .norms_plus_one = true,
-               .scale_from_width = 62,
+               .scale_from_width = kWideLayers,
                .names = {{"model.layers.{i}.post_attention_layernorm.weight",
                           "blk.{i}.post_attention_norm.weight"},
                          {"model.layers.{i}.pre_feedforward_layernorm.weight",
@@ -44,7 +50,8 @@ Architecture gemma3() {
                          {"model.layers.{i}.post_feedforward_layernorm.weight",
                           "blk.{i}.post_ffw_norm.weight"}},
                .keys = {{"attention.query_pre_attn_scalar", "query_pre_attn_scalar",
-                         GgufKey::Type::kNumber}}}};
+                         GgufKey::Type::kNumber}},
+               .caveats = caveats}};
 }
 
 }  // namespace plumb

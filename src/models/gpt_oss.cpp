@@ -44,6 +44,24 @@ Result<Graph> record(const Config& c) {
   return pre_norm_decoder(c, norm, attend, feed);
 }
 
+// A file does not say whether yarn's ramp begins and ends at whole channels. The published models' does not.
+Status gguf_expressible(const Config& c) {
+  if (c.rope.type != "yarn" || !c.rope.truncate) return {};
+  return Error{ErrorCode::kUnsupported,
+               c.where() + ": rope_parameters has truncate, which GGUF files of gpt-oss cannot say"};
+}
+
+std::vector<std::string> gguf_caveats(const Config& c) {
+  std::vector<std::string> sentences;
+  if (c.rope.type == "yarn") {
+    sentences.emplace_back(
+        "llama.cpp computes otherwise: truncate is false, and it rounds yarn's ramp to whole channels");
+  }
+  if (c.number("swiglu_alpha") != 1.702 || c.number("swiglu_limit") != 7)
+    sentences.emplace_back("llama.cpp computes otherwise: its swiglu_alpha is 1.702, its swiglu_limit 7");
+  return sentences;
+}
+
 }  // namespace
 
 Architecture gpt_oss() {
@@ -101,7 +119,9 @@ Architecture gpt_oss() {
                     {"model.layers.{i}.mlp.experts.{e}.down_proj.bias",
                      "blk.{i}.ffn_down_exps.bias"}},
           .keys = {{"expert_feed_forward_length", "intermediate_size"}},
-          .constants = R"({"rope_scaling": {"truncate": false}})"}};
+          .constants = R"({"rope_scaling": {"truncate": false}})",
+          .expressible = gguf_expressible,
+          .caveats = gguf_caveats}};
 }
 
 }  // namespace plumb

@@ -23,7 +23,8 @@ Architecture olmo2() {
                .names = {{"model.layers.{i}.post_attention_layernorm.weight",
                           "blk.{i}.post_attention_norm.weight"},
                          {"model.layers.{i}.post_feedforward_layernorm.weight",
-                          "blk.{i}.post_ffw_norm.weight"}}}};
+                          "blk.{i}.post_ffw_norm.weight"}},
+               .caveats = olmo_caveats}};
 }
 
 }  // namespace plumb

@@ -35,6 +35,17 @@ Result<Graph> record(const Config& c) {
   return pre_norm_decoder(c, rms_norm(c.rms_norm_eps), attend, feed);
 }
 
+std::vector<std::string> gguf_caveats(const Config& c) {
+  std::vector<std::string> sentences;
+  if (c.sliding_window && *c.sliding_window < c.max_position_embeddings)
+    sentences.emplace_back("llama.cpp computes otherwise: it takes no notice of sliding_window");
+  if (c.rope.type != "default") {
+    sentences.emplace_back(
+        "llama.cpp computes otherwise: it takes the long factors by the size of its context, not by the length of the text");
+  }
+  return sentences;
+}
+
 }  // namespace
 
 Architecture phi3() {
@@ -60,7 +71,8 @@ Architecture phi3() {
                     {"model.layers.{i}.self_attn.k_proj.weight", "blk.{i}.attn_qkv.weight", -2},
                     {"model.layers.{i}.self_attn.v_proj.weight", "blk.{i}.attn_qkv.weight", -1},
                     {"model.layers.{i}.mlp.gate_proj.weight", "blk.{i}.ffn_up.weight", 0},
-                    {"model.layers.{i}.mlp.up_proj.weight", "blk.{i}.ffn_up.weight", 1}}}};
+                    {"model.layers.{i}.mlp.up_proj.weight", "blk.{i}.ffn_up.weight", 1}},
+          .caveats = gguf_caveats}};
 }
 
 }  // namespace plumb

@@ -53,7 +53,10 @@ Architecture qwen3_moe() {
       .record = record,
       .files = {.rules = switch_mlp_rules(), .ignored = {}},
       .gguf = {
-          .architecture = "qwen3moe", .experts = true, .constants = R"({"norm_topk_prob": true})"}};
+          .architecture = "qwen3moe",
+          .experts = true,
+          .constants = R"({"norm_topk_prob": true})",
+          .caveats = dense_layer_caveats}};
 }
 
 }  // namespace plumb

@@ -60,12 +60,8 @@ std::vector<std::string> caveats(const Config& c) {
   std::vector<std::string> sentences = delta_caveats(c);
   if (!c.flag("norm_topk_prob", true))
     sentences.push_back("llama.cpp computes otherwise: norm_topk_prob is false, and it renormalises");
-  for (std::int64_t i = 0; i < c.num_hidden_layers; ++i) {
-    if (is_sparse_layer(c, i)) continue;
-    sentences.push_back("llama.cpp does not load it: the layer " + std::to_string(i) +
-                        " is dense, and it knows only layers with experts");
-    break;
-  }
+  for (std::string& sentence : dense_layer_caveats(c))
+    sentences.push_back(std::move(sentence));
   return sentences;
 }
 

@@ -41,13 +41,14 @@ STORED |= {name: DATA / "variants" / name for name in ("olmo2", "olmo3", "phi3",
 COMMON = {"vocab_size": 160, "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
           "max_position_embeddings": 512, "num_hidden_layers": 4, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
 EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
-         "shared_expert_intermediate_size": 48}
+DELTA = {"linear_num_key_heads": 2, "linear_num_value_heads": 6, "linear_key_head_dim": 16, "linear_value_head_dim": 16}
+SHARED = {"shared_expert_intermediate_size": 48}
 LINEAR, FULL = "linear_attention", "full_attention"
+SECTIONS = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.25, "mrope_section": [1, 1, 0]}
 PARTIAL = {"rope_type": "default", "rope_theta": 1e6, "partial_rotary_factor": 0.25}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "beta_fast": 4.0, "beta_slow": 1.0, "mscale": 0.8, "mscale_all_dim": 0.8,
         "original_max_position_embeddings": 32}
-LATENT = {"num_key_value_heads": 4, "n_shared_experts": 2, "n_routed_experts": 12, "num_experts_per_tok": 3, "n_group": 3, "topk_group": 2,
+LATENT = {"num_key_value_heads": 4, "head_dim": 8, "n_shared_experts": 2, "n_routed_experts": 12, "num_experts_per_tok": 3, "n_group": 3, "topk_group": 2,
           "kv_lora_rank": 24, "q_lora_rank": 40, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20, "first_k_dense_replace": 1,
           "moe_intermediate_size": 32, "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6}
 WINDOWS = {"sliding_window": 12, "layer_types": ["sliding_attention", FULL] * 2}
@@ -64,11 +65,11 @@ DRAWN = {
     "phi3, short factors": ("phi3", COMMON | {"original_max_position_embeddings": 448, "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0], "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7], "original_max_position_embeddings": 448}}),
     "qwen3_moe": ("qwen3_moe", COMMON | EXPERTS | {"norm_topk_prob": True}),
     "smollm3": ("smollm3", COMMON | {"no_rope_layers": [1, 1, 1, 0], "use_sliding_window": False, "layer_types": [FULL] * 4}),
-    "qwen3_5, as many value heads": ("qwen3_5_text", COMMON | DELTA | {"linear_num_value_heads": 2, "rope_parameters": dict(PARTIAL), "layer_types": [LINEAR, FULL, FULL, LINEAR]}),
-    "qwen3_5_moe": ("qwen3_5_moe_text", COMMON | EXPERTS | DELTA | {"rope_parameters": dict(PARTIAL), "layer_types": [LINEAR, LINEAR, FULL, LINEAR]}),
-    "qwen3_next": ("qwen3_next", COMMON | EXPERTS | DELTA | {"rope_parameters": dict(PARTIAL), "layer_types": [LINEAR, FULL, LINEAR, LINEAR], "norm_topk_prob": True, "decoder_sparse_step": 1}),
+    "qwen3_5, as many value heads": ("qwen3_5_text", COMMON | DELTA | {"linear_num_value_heads": 2, "rope_parameters": SECTIONS, "layer_types": [LINEAR, FULL, FULL, LINEAR]}),
+    "qwen3_5_moe": ("qwen3_5_moe_text", COMMON | EXPERTS | DELTA | SHARED | {"rope_parameters": SECTIONS, "layer_types": [LINEAR, LINEAR, FULL, LINEAR]}),
+    "qwen3_next": ("qwen3_next", COMMON | EXPERTS | DELTA | SHARED | {"rope_parameters": PARTIAL, "layer_types": [LINEAR, FULL, LINEAR, LINEAR], "norm_topk_prob": True, "decoder_sparse_step": 1}),
     "deepseek_v3": ("deepseek_v3", COMMON | LATENT | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
-    "deepseek_v3, yarn": ("deepseek_v3", COMMON | LATENT | {"norm_topk_prob": False, "n_group": 1, "topk_group": 1, "rope_parameters": dict(YARN)}),
+    "deepseek_v3, yarn": ("deepseek_v3", COMMON | LATENT | {"norm_topk_prob": False, "n_group": 1, "topk_group": 1, "rope_parameters": YARN}),
 }
 
 
@@ -77,14 +78,14 @@ def random_value(name, shape, generator):
     if "norm" in name:
         return 0.5 + torch.rand(shape, generator=generator)
     if "A_log" in name:
-        return torch.empty(shape).uniform_(-3, 2, generator=generator)
+        return torch.empty(shape).uniform_(-3, 1, generator=generator)
     values = torch.randn(shape, generator=generator)
     if len(shape) == 1:
         return 0.4 * values
     return 1.3 * values / (1 if "embed" in name else 4 if "conv1d" in name else shape[-1] ** 0.5)
 
 
-def draw(model_type, settings, folder):
+def draw(model_type, settings, folder, dtype=torch.float32):
     generator = torch.Generator().manual_seed(7)
     config = AutoConfig.for_model(model_type, **copy.deepcopy(settings))
     network = AutoModelForCausalLM.from_config(config, **EAGER)
@@ -92,7 +93,7 @@ def draw(model_type, settings, folder):
     with torch.no_grad():
         for name, tensor in [*network.named_parameters(), *buffers]:
             tensor.copy_(random_value(name, tensor.shape, generator))
-    network.save_pretrained(folder)
+    network.to(dtype).save_pretrained(folder)
 
 
 def llama_cpp(program, file, prompts, vocabulary):

@@ -2,6 +2,7 @@
 #include "io/gguf/convert.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
 #include <memory>
@@ -15,6 +16,7 @@
 #include "io/gguf/metadata_write.h"
 #include "io/gguf/names.h"
 #include "io/gguf/quantise.h"
+#include "io/name_pattern.h"
 
 namespace plumb {
 namespace {
@@ -158,13 +160,43 @@ class Encoder {
   std::shared_ptr<ThreadPool> pool_;
 };
 
-// Tensors whose type depends on their place among the layers, by the part of the name that tells them.
-std::string kind_of(const std::string& name) {
-  for (const char* kind : {"attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"}) {
-    if (name.find(kind) != std::string::npos) return "values";
+// Where a tensor stands among those of its kind, for the types that depend on it. llama.cpp counts them in the order of the
+// file, but goes by the layer for ffn_down where there are experts (llama-quant.cpp, layer_info).
+class Positions {
+ public:
+  Positions(const GgufConversion& conversion, const std::vector<std::string>& names)
+      : experts_(conversion.config.integer("num_experts", 0)),
+        layers_(conversion.config.num_hidden_layers) {
+    for (const std::string& name : names)
+      ++count_[kind_of(name)];
   }
-  return name.find("ffn_down") != std::string::npos ? "ffn_down" : "";
-}
+
+  std::int64_t experts() const { return experts_; }
+
+  // The tensor's position, and of how many.
+  std::pair<std::int64_t, std::int64_t> next(const std::string& name) {
+    const std::string kind = kind_of(name);
+    const std::int64_t position = next_[kind]++;
+    const auto layer = match_pattern("blk.{i}.*", name);
+    if (kind != "ffn_down" || experts_ < 2 || !layer) return {position, count_[kind]};
+    std::int64_t number = 0;
+    std::from_chars(layer->layer.data(), layer->layer.data() + layer->layer.size(), number);
+    return {number, layers_};
+  }
+
+ private:
+  static std::string kind_of(const std::string& name) {
+    for (const char* kind : {"attn_v.weight", "attn_qkv.weight", "attn_kv_b.weight"}) {
+      if (name.find(kind) != std::string::npos) return "values";
+    }
+    return name.find("ffn_down") != std::string::npos ? "ffn_down" : "";
+  }
+
+  std::int64_t experts_;
+  std::int64_t layers_;
+  std::map<std::string, std::int64_t> count_;
+  std::map<std::string, std::int64_t> next_;
+};
 
 Shape shape_of(const Source& source) {
   Shape shape = source.parts.front()->shape();
@@ -221,20 +253,15 @@ Status write_gguf(const GgufConversion& conversion, const std::filesystem::path&
     }
   }
   const auto pool = std::make_shared<ThreadPool>(conversion.threads);
-  const std::int64_t experts = conversion.config.integer("num_experts", 0);
-  std::map<std::string, std::int64_t> of_kind;
-  for (const std::string& name : plan.order)
-    ++of_kind[kind_of(name)];
-  std::map<std::string, std::int64_t> position;
+  Positions positions(conversion, plan.order);
   for (const std::string& name : plan.order) {
     Source& source = plan.sources.at(name);
     const Shape shape = shape_of(source);
-    const std::string kind = kind_of(name);
-    const GgufMixture mixture{conversion.type, of_kind[kind], experts,
+    const auto [position, count] = positions.next(name);
+    const GgufMixture mixture{conversion.type, count, positions.experts(),
                               !plan.sources.contains("output.weight")};
-    const DType dtype = gguf_tensor_type(mixture, name, shape, position[kind]++);
-    writer.add_tensor({name, dtype, shape,
-                       Encoder(name, std::move(source.parts), dtype, pool)});
+    const DType dtype = gguf_tensor_type(mixture, name, shape, position);
+    writer.add_tensor({name, dtype, shape, Encoder(name, std::move(source.parts), dtype, pool)});
   }
   return writer.write(path, progress);
 }

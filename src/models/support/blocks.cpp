@@ -239,4 +239,13 @@ std::optional<std::int64_t> qwen_window(const Config& c, std::int64_t i) {
   return c.sliding_window;
 }
 
+std::vector<std::string> dense_layer_caveats(const Config& c) {
+  for (std::int64_t i = 0; i < c.num_hidden_layers; ++i) {
+    if (is_sparse_layer(c, i)) continue;
+    return {"llama.cpp does not load it: the layer " + std::to_string(i) +
+            " is dense, and it knows only layers with experts"};
+  }
+  return {};
+}
+
 }  // namespace plumb

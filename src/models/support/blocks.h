@@ -110,4 +110,7 @@ std::optional<std::int64_t> layer_window(const Config& c, std::string_view layer
 // max_window_layers on.
 std::optional<std::int64_t> qwen_window(const Config& c, std::int64_t i);
 
+// Where is_sparse_layer is false of a layer: llama.cpp wants experts in all.
+std::vector<std::string> dense_layer_caveats(const Config& c);
+
 }  // namespace plumb

@@ -60,4 +60,15 @@ Result<Graph> gemma_graph(const Config& c, const Gemma& gemma) {
   return decoder(c, conventions, attend, feed);
 }
 
+std::vector<std::string> gemma_caveats(const Config& config, std::int64_t wide) {
+  const std::int64_t taken = config.num_hidden_layers == wide
+                                 ? config.hidden_size / config.num_attention_heads
+                                 : config.head_dim;
+  const double said = config.number("query_pre_attn_scalar");
+  if (said == static_cast<double>(taken)) return {};
+  return {"llama.cpp computes otherwise: query_pre_attn_scalar is " +
+          std::to_string(static_cast<std::int64_t>(said)) + ", and it takes " +
+          std::to_string(taken)};
+}
+
 }  // namespace plumb

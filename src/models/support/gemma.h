@@ -20,4 +20,8 @@ Result<Graph> gemma_graph(const Config& c, const Gemma& gemma);
 // The cap that `key` gives, if any.
 std::optional<double> soft_cap(const Config& c, std::string_view key);
 
+// What llama.cpp takes for query_pre_attn_scalar, which its files do not say: head_dim, or in models of `wide` layers
+// hidden_size / num_attention_heads. A sentence where that is another value.
+std::vector<std::string> gemma_caveats(const Config& config, std::int64_t wide);
+
 }  // namespace plumb

@@ -33,4 +33,10 @@ Result<Graph> olmo_graph(const Config& c,
   return decoder(c, conventions, attend, feed);
 }
 
+std::vector<std::string> olmo_caveats(const Config& config) {
+  if (config.head_dim * config.num_attention_heads == config.hidden_size) return {};
+  return {"llama.cpp does not load it: head_dim is " + std::to_string(config.head_dim) +
+          ", and it knows only hidden_size / num_attention_heads"};
+}
+
 }  // namespace plumb

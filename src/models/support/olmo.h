@@ -16,4 +16,7 @@ struct OlmoLayer {
 Result<Graph> olmo_graph(const Config& c,
                          const std::function<OlmoLayer(std::int64_t layer)>& layer);
 
+// llama.cpp takes hidden_size / num_attention_heads for the width of a head.
+std::vector<std::string> olmo_caveats(const Config& config);
+
 }  // namespace plumb
