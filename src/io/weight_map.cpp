@@ -37,7 +37,7 @@ Result<WeightPtr> apply_form(WeightPtr weight, const NameRule& rule, NameRule::F
     case NameRule::Form::kLessOne:
       return less_one_view(std::move(weight));
     case NameRule::Form::kRotaryPairs:
-      return rotary_pairs_view(std::move(weight), rule.count);
+      return rotary_halves_view(std::move(weight), rule.count);
     case NameRule::Form::kTiledRows:
       return tiled_rows_view(std::move(weight), rule.tiles, TileOrder::kGrouped);
     case NameRule::Form::kTiledColumns:

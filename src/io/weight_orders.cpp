@@ -30,9 +30,15 @@ class OrderedView final : public Weight {
 
   const Shape& shape() const override { return shape_; }
 
+  std::optional<DType> stored_dtype() const override {
+    return shape_.size() > 1 ? base_->stored_dtype() : std::nullopt;
+  }
+  std::span<const std::byte> stored_row(std::int64_t row) const override {
+    return base_->stored_row(source(row));
+  }
+
   void read_row(std::int64_t row, std::span<double> out) const override {
-    if (shape_.size() > 1)
-      return base_->read_row(order_(row / group_) * group_ + row % group_, out);
+    if (shape_.size() > 1) return base_->read_row(source(row), out);
     std::vector<double> all(static_cast<std::size_t>(base_->row_length()));
     base_->read_row(0, all);
     for (std::size_t i = 0; i < out.size(); ++i)
@@ -46,6 +52,10 @@ class OrderedView final : public Weight {
   }
 
  private:
+  std::int64_t source(std::int64_t row) const {
+    return order_(row / group_) * group_ + row % group_;
+  }
+
   WeightPtr base_;
   Shape shape_;
   Order order_;
@@ -81,12 +91,22 @@ class JoinedRunsView final : public Weight {
   }
 
   const Shape& shape() const override { return shape_; }
+
+  std::optional<DType> stored_dtype() const override {
+    const auto dtype = parts_.front().weight->stored_dtype();
+    for (const RunPart& part : parts_) {
+      if (part.weight->stored_dtype() != dtype) return std::nullopt;
+    }
+    return dtype;
+  }
+  std::span<const std::byte> stored_row(std::int64_t row) const override {
+    const auto [part, at] = source(row);
+    return part->stored_row(at);
+  }
+
   void read_row(std::int64_t row, std::span<double> out) const override {
-    std::int64_t inside = row % run_;
-    std::size_t index = 0;
-    while (inside >= parts_[index].rows)
-      inside -= parts_[index++].rows;
-    parts_[index].weight->read_row(row / run_ * parts_[index].rows + inside, out);
+    const auto [part, at] = source(row);
+    part->read_row(at, out);
   }
   std::string format() const override { return parts_.front().weight->format(); }
   std::uint64_t stored_bytes() const override {
@@ -97,6 +117,15 @@ class JoinedRunsView final : public Weight {
   }
 
  private:
+  // The part that holds a row, and which of its rows that is.
+  std::pair<const Weight*, std::int64_t> source(std::int64_t row) const {
+    std::int64_t inside = row % run_;
+    std::size_t index = 0;
+    while (inside >= parts_[index].rows)
+      inside -= parts_[index++].rows;
+    return {parts_[index].weight.get(), row / run_ * parts_[index].rows + inside};
+  }
+
   std::vector<RunPart> parts_;
   std::int64_t run_ = 0;
   Shape shape_;
@@ -165,6 +194,10 @@ class SameRowsView final : public Weight {
   SameRowsView(WeightPtr base, Shape shape) : base_(std::move(base)), shape_(std::move(shape)) {}
 
   const Shape& shape() const override { return shape_; }
+  std::optional<DType> stored_dtype() const override { return base_->stored_dtype(); }
+  std::span<const std::byte> stored_row(std::int64_t row) const override {
+    return base_->stored_row(row);
+  }
   void read_row(std::int64_t row, std::span<double> out) const override {
     base_->read_row(row, out);
   }
@@ -213,6 +246,17 @@ std::optional<Order> tile_order(const HeadTiles& tiles, TileOrder order, std::in
   };
 }
 
+// The halves of a head as two groups of heads of one row: in turns they are tiled.
+Result<WeightPtr> rotary_view(WeightPtr base, std::int64_t head, TileOrder order) {
+  const Shape shape = base->shape();
+  if (shape.empty() || shape.size() > 2 || head < 2 || head % 2 != 0 || shape[0] % head != 0)
+    return misfit(*base, "has no whole heads of " + std::to_string(head) + " rows");
+  const auto rows = tile_order({.groups = 2, .of_group = head / 2, .width = 1}, order, head);
+  return WeightPtr(std::make_shared<OrderedView>(
+      std::move(base), shape,
+      [head, rows = *rows](std::int64_t row) { return row - row % head + rows(row % head); }));
+}
+
 }  // namespace
 
 Result<WeightPtr> tiled_rows_view(WeightPtr base, const HeadTiles& tiles, TileOrder order) {
@@ -231,14 +275,11 @@ Result<WeightPtr> tiled_columns_view(WeightPtr base, const HeadTiles& tiles, Til
 }
 
 Result<WeightPtr> rotary_turns_view(WeightPtr base, std::int64_t head) {
-  const Shape shape = base->shape();
-  if (shape.empty() || shape.size() > 2 || head < 2 || head % 2 != 0 || shape[0] % head != 0)
-    return misfit(*base, "has no whole heads of " + std::to_string(head) + " rows");
-  return WeightPtr(
-      std::make_shared<OrderedView>(std::move(base), shape, [head](std::int64_t row) {
-        const std::int64_t j = row % head;
-        return row - j + j % 2 * (head / 2) + j / 2;
-      }));
+  return rotary_view(std::move(base), head, TileOrder::kTiled);
+}
+
+Result<WeightPtr> rotary_halves_view(WeightPtr base, std::int64_t head) {
+  return rotary_view(std::move(base), head, TileOrder::kGrouped);
 }
 
 Result<WeightPtr> run_parts_view(WeightPtr base, std::int64_t groups, std::int64_t first,
@@ -292,6 +333,11 @@ Result<WeightPtr> same_rows_view(WeightPtr base, const Shape& shape) {
 WeightPtr plus_one_view(WeightPtr base) {
   return std::make_shared<FunctionView>(
       std::move(base), [](double w) { return w + 1; }, "w less 1");
+}
+
+WeightPtr less_one_view(WeightPtr base) {
+  return std::make_shared<FunctionView>(
+      std::move(base), [](double w) { return w - 1; }, "1 + w");
 }
 
 WeightPtr minus_exp_view(WeightPtr base) {

@@ -30,9 +30,10 @@ Result<WeightPtr> tiled_rows_view(WeightPtr base, const HeadTiles& tiles, TileOr
 // The same for the elements of each row.
 Result<WeightPtr> tiled_columns_view(WeightPtr base, const HeadTiles& tiles, TileOrder order);
 
-// Rows (of a vector: elements) in heads of `head` each; the rows of the two halves of a head in turn, as llama.cpp stores q and
-// k (conversion/llama.py, permute). rotary_pairs_view (weight_views.h) undoes it.
+// Rows (of a vector: elements) in heads of `head` each, of which llama.cpp stores the rows of the two halves in turn
+// (conversion/llama.py, permute): the rows in turn, of a base in halves, and the way back.
 Result<WeightPtr> rotary_turns_view(WeightPtr base, std::int64_t head);
+Result<WeightPtr> rotary_halves_view(WeightPtr base, std::int64_t head);
 
 // The base's rows are `groups` equal runs; the rows [first, first + count) of each run, one run after the other.
 Result<WeightPtr> run_parts_view(WeightPtr base, std::int64_t groups, std::int64_t first,
@@ -53,6 +54,7 @@ Result<WeightPtr> same_rows_view(WeightPtr base, const Shape& shape);
 
 // Each element through a function. log_of_minus_view gives not-a-number where the base is not negative.
 WeightPtr plus_one_view(WeightPtr base);
+WeightPtr less_one_view(WeightPtr base);
 WeightPtr minus_exp_view(WeightPtr base);     // -exp(w)
 WeightPtr log_of_minus_view(WeightPtr base);  // log(-w)
 

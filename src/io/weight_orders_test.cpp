@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numeric>
 
+#include "io/forms/form_test_support.h"
+
 namespace plumb {
 namespace {
 
@@ -29,13 +31,7 @@ WeightPtr counted(Shape shape) {
 }
 
 std::vector<double> all(const Weight& weight) {
-  std::vector<double> values;
-  std::vector<double> row(static_cast<std::size_t>(weight.row_length()));
-  for (std::int64_t i = 0; i < weight.rows(); ++i) {
-    weight.read_row(i, row);
-    values.insert(values.end(), row.begin(), row.end());
-  }
-  return values;
+  return test::FormFile::values_of(weight);
 }
 
 std::vector<double> all(const Result<WeightPtr>& weight) {
@@ -92,6 +88,8 @@ TEST(WeightOrders, GroupsAreTransposed) {
 
 TEST(WeightOrders, RotaryTurnsTakeTheHalvesInTurn) {
   EXPECT_EQ(all(rotary_turns_view(counted({8}), 4)), (Values{0, 2, 1, 3, 4, 6, 5, 7}));
+  EXPECT_EQ(all(rotary_halves_view(counted({12}), 6)),
+            (Values{0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11}));
 }
 
 TEST(WeightOrders, FunctionsAndTheirInverses) {

@@ -157,58 +157,6 @@ class TransposedView final : public Weight {
   Shape shape_;
 };
 
-class LessOneView final : public Weight {
- public:
-  explicit LessOneView(WeightPtr base) : base_(std::move(base)) {}
-
-  const Shape& shape() const override { return base_->shape(); }
-  void read_row(std::int64_t row, std::span<double> out) const override {
-    base_->read_row(row, out);
-    for (double& value : out)
-      value -= 1;
-  }
-  std::string format() const override { return base_->format() + " of 1 + w"; }
-  std::uint64_t stored_bytes() const override { return base_->stored_bytes(); }
-
- private:
-  WeightPtr base_;
-};
-
-class RotaryPairsView final : public Weight {
- public:
-  RotaryPairsView(WeightPtr base, std::int64_t head) : base_(std::move(base)), head_(head) {}
-
-  const Shape& shape() const override { return base_->shape(); }
-
-  void read_row(std::int64_t row, std::span<double> out) const override {
-    if (shape().size() > 1) return base_->read_row(stored(row), out);
-    std::vector<double> all(out.size());
-    base_->read_row(0, all);
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      out[i] = all[static_cast<std::size_t>(stored(static_cast<std::int64_t>(i)))];
-    }
-  }
-
-  std::optional<DType> stored_dtype() const override {
-    return shape().size() > 1 ? base_->stored_dtype() : std::nullopt;
-  }
-  std::span<const std::byte> stored_row(std::int64_t row) const override {
-    return base_->stored_row(stored(row));
-  }
-
-  std::string format() const override { return base_->format(); }
-  std::uint64_t stored_bytes() const override { return base_->stored_bytes(); }
-
- private:
-  std::int64_t stored(std::int64_t row) const {
-    const std::int64_t j = row % head_;
-    return row - j + (j < head_ / 2 ? 2 * j : 2 * (j - head_ / 2) + 1);
-  }
-
-  WeightPtr base_;
-  std::int64_t head_;
-};
-
 Error bad_view(const Shape& stored, const std::string& what) {
   return {ErrorCode::kCorrupt, "a tensor of shape " + to_string(stored) + " " + what};
 }
@@ -256,24 +204,12 @@ Result<WeightPtr> reshaped_view(WeightPtr base, const Shape& shape) {
   return WeightPtr(stored->reshaped(shape));
 }
 
-WeightPtr less_one_view(WeightPtr base) {
-  return std::make_shared<LessOneView>(std::move(base));
-}
-
 Result<WeightPtr> transposed_view(WeightPtr base) {
   auto stored = std::dynamic_pointer_cast<const StoredWeight>(base);
   if (!stored || !stored->is_plain() || stored->shape().size() != 2) {
     return bad_view(base->shape(), "of " + base->format() + " cannot be transposed");
   }
   return WeightPtr(std::make_shared<TransposedView>(std::move(stored)));
-}
-
-Result<WeightPtr> rotary_pairs_view(WeightPtr base, std::int64_t head) {
-  const Shape& shape = base->shape();
-  if (shape.empty() || shape.size() > 2 || head < 2 || head % 2 != 0 || shape[0] % head != 0) {
-    return bad_view(shape, "has no whole heads of " + std::to_string(head) + " rows");
-  }
-  return WeightPtr(std::make_shared<RotaryPairsView>(std::move(base), head));
 }
 
 }  // namespace plumb

@@ -26,14 +26,7 @@ Result<WeightPtr> strided_view(WeightPtr base, const Shape& shape, std::int64_t 
 // rows: an error.
 Result<WeightPtr> reshaped_view(WeightPtr base, const Shape& shape);
 
-// Each element less 1.
-WeightPtr less_one_view(WeightPtr base);
-
 // [in, out] as [out, in]. Elements of block formats cannot be transposed: an error.
 Result<WeightPtr> transposed_view(WeightPtr base);
-
-// Rows (elements of a vector) in heads of `head` each; within a head, row j of the first half is the base's row 2 j, row j of
-// the second its row 2 j + 1: what undoes llama.cpp's permutation of q and k (conversion/llama.py, permute).
-Result<WeightPtr> rotary_pairs_view(WeightPtr base, std::int64_t head);
 
 }  // namespace plumb
