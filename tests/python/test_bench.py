@@ -84,8 +84,9 @@ def test_without_a_model_it_measures_the_machine(plumb):
     assert all(row["median"] > 0 for row in report["ceilings"]) and len(report["ceilings"]) % 5 == 0
 
 
-@pytest.mark.parametrize("arguments, expected", [(["-p", "4,"], "--prompt must be whole numbers"), (["-b", "0"], "--batch must be"),
-                                                 (["-o", "xml"], "there are md, json and csv"), (["none.gguf"], "no such file")])
+@pytest.mark.parametrize("arguments, expected", [
+    (["-p", "4,"], "--prompt must be whole numbers"), (["-b", "0"], "--batch must be"),
+    (["-o", "xml"], "there are md, json and csv"), (["none.gguf"], "no such file")])
 def test_errors_are_one_sentence(plumb_binary, arguments, expected):
     done = subprocess.run([plumb_binary, "bench", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
