@@ -136,6 +136,7 @@ class Comparer {
       depth_ = std::max(depth_, layers_of(*trace));
     for (const StagePair& pair : pairing_.pairs)
       compare_stage(pair);
+    compare_reported();
     list_unobserved();
     gather_transforms();
     for (std::size_t step = 1; step < a_.steps().size(); ++step)
@@ -194,6 +195,29 @@ class Comparer {
     }
     faulty_ = faulty_ || stage.fails;
     if (stage.measure.positions > 0) result_.stages.push_back(std::move(stage));
+  }
+
+  // What one side reports as log-probabilities against the other's logits.
+  void compare_reported() {
+    const auto rows = reported_logprobs(left_, right_, result_.tokens);
+    if (!rows) return;
+    ComparedStage stage;
+    stage.stage = "logprobs";
+    stage.a_name = stage.b_name = "logprobs";
+    stage.transforms.push_back(rows->of_a
+                                   ? "B's are those of its logits, for the ids that A reports"
+                                   : "A's are those of its logits, for the ids that B reports");
+    stage.measure = measure(rows->a, rows->b, {}, false, false, flipped_);
+    judge(stage_name("logprobs"), stage);
+    if (stage.fails) stage.words = peculiarity({.a = rows->a, .b = rows->b}, {});
+    for (const std::int64_t position : rows->a.positions) {
+      if (!flipped_.contains(position)) stage.positions.push_back(position);
+    }
+    std::erase_if(rows->of_a ? pairing_.only_a : pairing_.only_b,
+                  [](const std::string& name) { return name.rfind("logprobs", 0) == 0; });
+    std::erase_if(rows->of_a ? pairing_.only_b : pairing_.only_a,
+                  [](const std::string& name) { return stage_name(name).role == "logits"; });
+    result_.stages.push_back(std::move(stage));
   }
 
   // Layers up to this stage, after the last that was compared, of which too few stages were captured for errors to be followed.

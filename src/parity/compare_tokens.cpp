@@ -126,6 +126,65 @@ TokenChoice compare_choice_of_tokens(const Trace& a, const Trace& b, const Compa
   return result;
 }
 
+std::optional<ReportedRows> reported_logprobs(const TraceSide& a, const TraceSide& b,
+                                              const TokenMatch& tokens) {
+  const bool of_a = a.find_role(-1, "logprobs") != nullptr;
+  const TraceSide& reports = of_a ? a : b;
+  const TraceSide& computes = of_a ? b : a;
+  const StagePieces* values = reports.find_role(-1, "logprobs");
+  const StagePieces* ids = reports.find_role(-1, "logprobs.ids");
+  const StagePieces* logits = computes.find_role(-1, "logits");
+  if (values == nullptr || ids == nullptr || logits == nullptr ||
+      computes.find_role(-1, "logprobs") != nullptr)
+    return std::nullopt;
+  const auto first_layout = [](const TraceSide& side, const StagePieces& stage) {
+    const auto layouts = side.layouts(stage);
+    return layouts.empty() ? RowSet{} : side.gather(stage, layouts[0], nullptr);
+  };
+  const RowSet reported = first_layout(reports, *values);
+  const RowSet numbers = first_layout(reports, *ids);
+  const RowSet computed = first_layout(computes, *logits);
+  if (reported.positions != numbers.positions || reported.begin != numbers.begin)
+    return std::nullopt;
+  ReportedRows rows{.a = {}, .b = {}, .of_a = of_a};
+  RowSet& theirs = of_a ? rows.a : rows.b;
+  RowSet& ours = of_a ? rows.b : rows.a;
+  theirs.begin.push_back(0);
+  ours.begin.push_back(0);
+  theirs.dtype = reported.dtype;
+  for (std::size_t i = 0; i < reported.size(); ++i) {
+    const std::int64_t position = reported.positions[i] + (of_a ? tokens.shift : -tokens.shift);
+    const std::int64_t in_a = of_a ? reported.positions[i] : position;
+    const auto found =
+        std::lower_bound(computed.positions.begin(), computed.positions.end(), position);
+    if (found == computed.positions.end() || *found != position || in_a < tokens.first ||
+        in_a >= tokens.end)
+      continue;
+    const auto row = computed.row(static_cast<std::size_t>(found - computed.positions.begin()));
+    const double largest = *std::max_element(row.begin(), row.end());
+    double sum = 0;
+    for (const double value : row)
+      sum += std::exp(value - largest);
+    for (std::size_t k = 0; k < reported.row(i).size(); ++k) {
+      const double id = numbers.row(i)[k];
+      if (!(id >= 0 && id < static_cast<double>(row.size()))) return std::nullopt;
+      theirs.values.push_back(reported.row(i)[k]);
+      ours.values.push_back(row[static_cast<std::size_t>(id)] - largest - std::log(sum));
+    }
+    for (RowSet* set : {&theirs, &ours}) {
+      set->begin.push_back(set->values.size());
+      set->channels.push_back(reported.channels[i]);
+      set->keys_end.push_back(0);
+      set->extra_keys.push_back(0);
+      set->steps.push_back(0);
+    }
+    theirs.positions.push_back(reported.positions[i]);
+    ours.positions.push_back(position);
+  }
+  if (theirs.size() == 0) return std::nullopt;
+  return rows;
+}
+
 std::string misread_words(std::span<const double> read, std::span<const double> right) {
   constexpr double kNear = 0.02;
   constexpr std::size_t kLeast = 2;

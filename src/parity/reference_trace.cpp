@@ -58,6 +58,8 @@ Result<StageFilter> stages_of(const Graph& graph, const Trace& a, const Trace& b
   std::vector<std::string> patterns;
   for (const Stage& stage : graph.stages) {
     for (const Output& output : stage.outputs) {
+      // Log-probabilities are compared with the logits'.
+      if (output.name == "logits" && named.contains("logprobs")) patterns.push_back(output.name);
       const bool input = std::holds_alternative<Tokens>(stage.operation) ||
                          std::holds_alternative<Positions>(stage.operation);
       if (!input &&

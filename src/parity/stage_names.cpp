@@ -256,7 +256,9 @@ double likeness(const StageName& a, const StageName& b) {
 }
 
 bool is_whole(std::string_view role) {
-  return one_of(role, {"linear.state", "attn.compressed"});
+  // Compressed entries stand for blocks of tokens; the projections that they are pooled from for tokens.
+  const bool block = role.starts_with("attn.compressed") || role.starts_with("attn.index_entries");
+  return role == "linear.state" || (block && !role.ends_with("_kv") && !role.ends_with("_gate"));
 }
 
 bool is_over_keys(std::string_view role) {
