@@ -1,7 +1,8 @@
 // What a faulty engine would have captured, for the worked examples: the reference executor with causes of the catalogue planted.
 //   plant_tool MODEL OUT.trace PRECISION STEPS IDS [OUTPUT FIELD FOUND]…
 // IDS "1,2,3" are followed by STEPS greedy tokens; of "1,2,3/4,5" those behind the stroke are what the engine chose.
-// OUTPUT is a stage's output name, * standing for its layer; FIELD and FOUND are what `plumb diagnose` calls the cause ("rope.pairing",
+// OUTPUT is a stage's output name, * standing for its layer; FIELD and FOUND are what `plumb diagnose` calls the cause
+// ("rope.pairing",
 // "neighbouring"). Without causes it is a right engine. With MODEL alone: the causes that there are.
 #include <fmt/format.h>
 

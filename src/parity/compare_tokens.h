@@ -19,7 +19,8 @@ struct TokenChoice {
 // The first generated token that differs, against both sides' logits at its position.
 TokenChoice compare_choice_of_tokens(const Trace& a, const Trace& b, const Comparison& comparison);
 
-// The log-probabilities that one side reports, with their ids, and what the other's logits give for these; nothing where they are not there
+// The log-probabilities that one side reports, with their ids, and what the other's logits give for these; nothing where they
+// are not there
 // in that way. The rows stand at the same positions. `a` holds A's.
 struct ReportedRows {
   RowSet a;
