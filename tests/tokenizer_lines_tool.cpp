@@ -1,25 +1,22 @@
-// For tests/python/test_tokenizers_live.py: loads the tokenizer.json named by the argument; for each line of standard input,
-// a JSON string, writes one line of JSON with its ids in three ways and the texts that they decode to.
-#include <fstream>
+// For the Python tests: loads the tokenizer of the argument (a tokenizer.json, a model's folder, a GGUF file); for each line of
+// standard input, a JSON string, writes one line of JSON with its ids in three ways and the texts that they decode to.
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 
+#include "engine/tokenizer_file.h"
 #include "text/tokenizer.h"
 
 int main(int argc, char** argv) {
   using plumb::StreamDecoder;
   using plumb::Tokenizer;
   if (argc != 2) return 1;
-  std::stringstream text;
-  text << std::ifstream(argv[1], std::ios::binary).rdbuf();
-  const plumb::Result<Tokenizer> loaded = Tokenizer::from_json(text.str(), argv[1]);
-  if (!loaded.ok()) {
-    std::cerr << loaded.error().message << '\n';
+  const auto loaded = plumb::load_tokenizer(argv[1]);
+  if (!loaded.ok() || loaded.value() == nullptr) {
+    std::cerr << (loaded.ok() ? "no tokenizer" : loaded.error().message) << '\n';
     return 1;
   }
-  const Tokenizer& tokenizer = loaded.value();
+  const Tokenizer& tokenizer = *loaded.value();
   for (std::string line; std::getline(std::cin, line);) {
     const std::string input = nlohmann::json::parse(line);
     const auto encode = [&](bool add_special, bool parse_special) {

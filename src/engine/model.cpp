@@ -13,8 +13,6 @@
 namespace plumb {
 namespace {
 
-constexpr std::size_t kMaxTokenizerBytes = std::size_t{1} << 30;
-
 Error unknown_architecture(const Config& config) {
   std::string known;
   for (const std::string_view name : architecture_names())
@@ -86,29 +84,7 @@ Result<Checkpoint> open_gguf(const std::filesystem::path& path, const LoadOption
   return Checkpoint{std::move(config), architecture, file, file};
 }
 
-Result<std::shared_ptr<const Tokenizer>> load_gguf_tokenizer(const std::filesystem::path& path) {
-  PLUMB_TRY(const auto file, GgufFile::open(path));
-  const auto data = tokenizer_from_gguf(*file);
-  if (!data.ok() && data.error().code == ErrorCode::kNotFound)
-    return std::shared_ptr<const Tokenizer>();
-  if (!data.ok()) return data.error();
-  PLUMB_TRY(Tokenizer tokenizer, Tokenizer::from_gguf(data.value(), path.string()));
-  return std::shared_ptr<const Tokenizer>(std::make_shared<Tokenizer>(std::move(tokenizer)));
-}
-
 }  // namespace
-
-Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::filesystem::path& model) {
-  if (is_gguf(model)) return load_gguf_tokenizer(model);
-  std::error_code ignored;
-  const bool is_tokenizer = model.filename().string().ends_with("tokenizer.json") &&
-                            std::filesystem::is_regular_file(model, ignored);
-  const std::filesystem::path file = is_tokenizer ? model : folder_of(model) / "tokenizer.json";
-  if (!std::filesystem::exists(file, ignored)) return std::shared_ptr<const Tokenizer>();
-  PLUMB_TRY(const std::string text, read_text_file(file, kMaxTokenizerBytes));
-  PLUMB_TRY(Tokenizer tokenizer, Tokenizer::from_json(text, file.string()));
-  return std::shared_ptr<const Tokenizer>(std::make_shared<Tokenizer>(std::move(tokenizer)));
-}
 
 Result<Model> Model::load(const std::filesystem::path& path, const LoadOptions& options) {
   PLUMB_TRY(Checkpoint checkpoint,

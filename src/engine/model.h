@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "engine/tokenizer_file.h"
 #include "graph/executor.h"
 #include "io/config.h"
 #include "text/tokenizer.h"
@@ -35,9 +36,6 @@ struct Model {
   // `path` is a folder, its config.json, or a file of weights (or their index) that lies in it.
   static Result<Model> load(const std::filesystem::path& path, const LoadOptions& options);
 };
-
-// The tokenizer of a model's folder, of a file in that folder, or of a tokenizer.json by its own name; null when there is none.
-Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::filesystem::path& model);
 
 // "fp64", "fp32", "hf-bf16"; an error lists them.
 Result<Precision> precision_from_name(std::string_view name);

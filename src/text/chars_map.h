@@ -32,6 +32,5 @@ class CharsMap {
   std::string replacements_;  // each ends with a zero byte
 };
 
-Result<std::string> decode_base64(std::string_view text);
 
 }  // namespace plumb

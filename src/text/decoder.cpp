@@ -227,6 +227,10 @@ DecoderPtr make_strip_decoder(std::string_view content, std::int64_t start, std:
   return std::make_unique<Strip>(content, start, stop);
 }
 
+DecoderPtr make_word_piece_decoder(std::string_view prefix, bool cleanup) {
+  return std::make_unique<WordPiece>(prefix, cleanup);
+}
+
 DecoderPtr make_decoder_sequence(std::vector<DecoderPtr> parts) {
   return std::make_unique<Sequence>(std::move(parts));
 }
@@ -242,7 +246,7 @@ Result<DecoderPtr> read_decoder(const Json& json) {
   if (type == "WordPiece") {
     PLUMB_TRY(const std::optional<std::string_view> prefix, json.find_string("prefix"));
     PLUMB_TRY(const bool cleanup, json.flag("cleanup", true));
-    return DecoderPtr(std::make_unique<WordPiece>(prefix.value_or("##"), cleanup));
+    return make_word_piece_decoder(prefix.value_or("##"), cleanup);
   }
   if (type == "Replace") {
     PLUMB_TRY(SplitPattern pattern, SplitPattern::read(json));

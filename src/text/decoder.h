@@ -32,6 +32,7 @@ DecoderPtr make_byte_fallback_decoder();
 DecoderPtr make_fuse_decoder();
 DecoderPtr make_replace_decoder(SplitPattern pattern, std::string_view content);
 DecoderPtr make_strip_decoder(std::string_view content, std::int64_t start, std::int64_t stop);
+DecoderPtr make_word_piece_decoder(std::string_view prefix, bool cleanup);
 DecoderPtr make_decoder_sequence(std::vector<DecoderPtr> parts);
 
 }  // namespace plumb

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/base64.h"
 #include "text/chars_map.h"
 #include "text/library_unicode.h"
 #include "text/precompiled.h"
@@ -174,27 +175,13 @@ Result<NormalizerPtr> read_sequence(const Json& json) {
   return make_normalizer_sequence(std::move(parts));
 }
 
-// BERT's normalization (`tokenizers`, src/normalizers/bert.rs) as its steps.
 Result<NormalizerPtr> read_bert(const Json& json) {
-  PLUMB_TRY(const bool clean_text, json.flag("clean_text", true));
-  PLUMB_TRY(const bool chinese, json.flag("handle_chinese_chars", true));
-  PLUMB_TRY(const bool lowercase, json.flag("lowercase", true));
-  PLUMB_TRY(const bool strip_accents, json.flag("strip_accents", lowercase));
-  std::vector<NormalizerPtr> parts;
-  if (clean_text) {
-    static const CharSet removed = bert_controls() | CharSet({{0, 0}, {0xFFFD, 0xFFFD}});
-    parts.push_back(std::make_unique<Without>(removed));
-    PLUMB_TRY(SplitPattern space, SplitPattern::regex(R"(\s)"));
-    parts.push_back(std::make_unique<Replace>(std::move(space), " "));
-  }
-  if (chinese) parts.push_back(std::make_unique<PadChinese>());
-  if (strip_accents) {
-    PLUMB_TRY(NormalizerPtr decompose, make_unicode_form("NFD"));
-    parts.push_back(std::move(decompose));
-    parts.push_back(std::make_unique<Without>(bert_marks()));
-  }
-  if (lowercase) parts.push_back(std::make_unique<Lowercase>());
-  return make_normalizer_sequence(std::move(parts));
+  BertNormalization options;
+  PLUMB_TRY(options.clean_text, json.flag("clean_text", true));
+  PLUMB_TRY(options.handle_chinese_chars, json.flag("handle_chinese_chars", true));
+  PLUMB_TRY(options.lowercase, json.flag("lowercase", true));
+  PLUMB_TRY(options.strip_accents, json.flag("strip_accents", options.lowercase));
+  return make_bert_normalizer(options);
 }
 
 Result<NormalizerPtr> read_precompiled(const Json& json) {
@@ -222,6 +209,25 @@ NormalizerPtr make_replace(SplitPattern pattern, std::string_view content) {
 
 NormalizerPtr make_strip(bool left, bool right) {
   return std::make_unique<Strip>(left, right);
+}
+
+// `tokenizers`, src/normalizers/bert.rs, as its steps.
+Result<NormalizerPtr> make_bert_normalizer(const BertNormalization& options) {
+  std::vector<NormalizerPtr> parts;
+  if (options.clean_text) {
+    static const CharSet removed = bert_controls() | CharSet({{0, 0}, {0xFFFD, 0xFFFD}});
+    parts.push_back(std::make_unique<Without>(removed));
+    PLUMB_TRY(SplitPattern space, SplitPattern::regex(R"(\s)"));
+    parts.push_back(std::make_unique<Replace>(std::move(space), " "));
+  }
+  if (options.handle_chinese_chars) parts.push_back(std::make_unique<PadChinese>());
+  if (options.strip_accents) {
+    PLUMB_TRY(NormalizerPtr decompose, make_unicode_form("NFD"));
+    parts.push_back(std::move(decompose));
+    parts.push_back(std::make_unique<Without>(bert_marks()));
+  }
+  if (options.lowercase) parts.push_back(std::make_unique<Lowercase>());
+  return make_normalizer_sequence(std::move(parts));
 }
 
 Result<NormalizerPtr> make_unicode_form(std::string_view name) {

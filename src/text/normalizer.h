@@ -32,6 +32,15 @@ NormalizerPtr make_normalizer_sequence(std::vector<NormalizerPtr> parts);
 NormalizerPtr make_prepend(std::string_view prefix);
 NormalizerPtr make_replace(SplitPattern pattern, std::string_view content);
 NormalizerPtr make_strip(bool left, bool right);
+
+struct BertNormalization {
+  bool clean_text = true;
+  bool handle_chinese_chars = true;
+  bool lowercase = true;
+  bool strip_accents = true;
+};
+
+Result<NormalizerPtr> make_bert_normalizer(const BertNormalization& options);
 Result<NormalizerPtr> make_unicode_form(
     std::string_view name);  // NFC, NFD, NFKC or NFKD, of Unicode 9
 

@@ -6,16 +6,13 @@
 
 #include <utility>
 
+#include "io/gguf/pre_tokenizers.h"
 #include "text/byte_level.h"
 #include "text/library_unicode.h"
 #include "text/split_pattern.h"
 
 namespace plumb {
 namespace {
-
-// GPT-2's pattern (openai/gpt-2, src/encoder.py).
-constexpr std::string_view kGpt2Pattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 enum class Behavior : unsigned char {
   kRemoved,
@@ -278,7 +275,9 @@ Result<PreTokenizerPtr> read_whitespace() {
   return split_by(words, Behavior::kRemoved, true);
 }
 
-Result<PreTokenizerPtr> read_bert() {
+}  // namespace
+
+Result<PreTokenizerPtr> make_bert_pre_tokenizer() {
   std::vector<PreTokenizerPtr> parts;
   PLUMB_TRY(PreTokenizerPtr spaces, split_by(R"(\s)", Behavior::kRemoved, false));
   parts.push_back(std::move(spaces));
@@ -288,15 +287,13 @@ Result<PreTokenizerPtr> read_bert() {
   return in_sequence(std::move(parts));
 }
 
-}  // namespace
-
-Result<PreTokenizerPtr> make_byte_level_splits(const std::vector<std::string>& patterns) {
+Result<PreTokenizerPtr> make_splits(const std::vector<std::string>& patterns, bool byte_level) {
   std::vector<PreTokenizerPtr> parts;
   for (const std::string& pattern : patterns) {
     PLUMB_TRY(PreTokenizerPtr split, split_by(pattern, Behavior::kIsolated, false));
     parts.push_back(std::move(split));
   }
-  parts.push_back(std::make_unique<ToByteAlphabet>());
+  if (byte_level) parts.push_back(std::make_unique<ToByteAlphabet>());
   return in_sequence(std::move(parts));
 }
 
@@ -310,7 +307,7 @@ Result<PreTokenizerPtr> read_pre_tokenizer(const Json& json) {
   if (type == "Digits") return read_digits(json);
   if (type == "WhitespaceSplit") return split_by(R"(\s)", Behavior::kRemoved, false);
   if (type == "Whitespace") return read_whitespace();
-  if (type == "BertPreTokenizer") return read_bert();
+  if (type == "BertPreTokenizer") return make_bert_pre_tokenizer();
   return Error{ErrorCode::kUnsupported,
                fmt::format("{} has the unknown pre-tokenizer \"{}\"", json.where(), type)};
 }

@@ -42,7 +42,9 @@ using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
 // An unknown type is an error that names it.
 Result<PreTokenizerPtr> read_pre_tokenizer(const Json& json);
 
-// The patterns in turn, each to every piece so far, then the byte alphabet.
-Result<PreTokenizerPtr> make_byte_level_splits(const std::vector<std::string>& patterns);
+// The patterns in turn, each to every piece so far, then the byte alphabet where `byte_level`.
+Result<PreTokenizerPtr> make_splits(const std::vector<std::string>& patterns, bool byte_level);
+
+Result<PreTokenizerPtr> make_bert_pre_tokenizer();
 
 }  // namespace plumb

@@ -122,7 +122,9 @@ std::vector<AddedToken> added_tokens(const SentencePieceModel& model) {
     const auto& [text, score, type] = model.pieces[id];
     const bool special = type == Type::kControl || type == Type::kUnknown;
     if (!special && type != Type::kUserDefined) continue;
-    tokens.push_back({static_cast<TokenId>(id), text, false, false, false, !special, special});
+    // llama.cpp writes user-defined pieces with the spaces of the text; sentencepiece as they are normalized.
+    const bool normalized = !special && text.find(' ') == std::string::npos;
+    tokens.push_back({static_cast<TokenId>(id), text, false, false, false, normalized, special});
   }
   return tokens;
 }

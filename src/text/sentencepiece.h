@@ -12,6 +12,8 @@
 
 namespace plumb {
 
+struct GgufTokenizer;  // io/gguf/tokenizer_data.h
+
 struct SentencePieceModel {
   enum class Kind : unsigned char { kUnigram = 1, kBpe = 2 };
   enum class Type : unsigned char {
@@ -42,6 +44,17 @@ struct SentencePieceModel {
 
 // `bytes` is a .model file; `where` names it in errors.
 Result<SentencePieceModel> read_sentencepiece(std::string_view bytes, std::string_view where);
+
+// What a folder's tokenizer_config.json says besides a .model: tokens that replace or follow its pieces (added_tokens_decoder), and
+// add_bos_token and add_eos_token. `json` is the file's text, `where` its name.
+Result<EdgeTokens> apply_tokenizer_config(std::string_view json, std::string_view where, SentencePieceModel& model);
+
+// Where nothing says otherwise: BPE models (Llama) put BOS first, Unigram models (T5) EOS last.
+EdgeTokens default_edges(const SentencePieceModel& model);
+
+// The same data as GGUF's metadata has it: "llama" for BPE, "t5" for Unigram. An error for what those cannot hold.
+Result<GgufTokenizer> gguf_tokenizer_from_sentencepiece(const SentencePieceModel& model, const EdgeTokens& edges,
+                                                        std::string_view where);
 
 Result<Tokenizer> make_sentencepiece_tokenizer(const SentencePieceModel& model,
                                                const EdgeTokens& edges, std::string_view where);

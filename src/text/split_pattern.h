@@ -12,6 +12,13 @@
 
 namespace plumb {
 
+// Digits in threes from the right: the two published patterns whose lookahead needs more than one character, and which a
+// matcher that tries each position would take quadratic time for.
+enum class DigitGroups : unsigned char {
+  kMatches,     // \d{1,3}(?=(?:\d{3})*\b): each group is a match, where no letter follows the run (Cohere)
+  kBoundaries,  // (?=(\d{3})+(?!\d)): an empty match before each full group (SuperBPE)
+};
+
 class SplitPattern {
  public:
   static Result<SplitPattern> read(
@@ -26,9 +33,13 @@ class SplitPattern {
   std::string replace(std::string_view text, std::string_view content) const;
 
  private:
-  explicit SplitPattern(std::variant<std::string, Regex> pattern) : pattern_(std::move(pattern)) {}
+  using Pattern = std::variant<std::string, Regex, DigitGroups>;
 
-  std::variant<std::string, Regex> pattern_;
+  explicit SplitPattern(Pattern pattern) : pattern_(std::move(pattern)) {}
+
+  static std::vector<Span> digit_groups(std::string_view text, DigitGroups kind);
+
+  Pattern pattern_;
 };
 
 template <class Each>
@@ -43,6 +54,9 @@ void SplitPattern::split(std::string_view text, const Each& each) const {
     RegexSearch search(*regex, text);
     while (const std::optional<Span> match = search.next())
       found(*match);
+  } else if (const auto* groups = std::get_if<DigitGroups>(&pattern_)) {
+    for (const Span match : digit_groups(text, *groups))
+      found(match);
   } else {
     const std::string& literal = std::get<std::string>(pattern_);
     std::size_t at = literal.empty() ? std::string_view::npos : text.find(literal);

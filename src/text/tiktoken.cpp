@@ -5,10 +5,14 @@
 #include <charconv>
 #include <utility>
 
+#include "core/base64.h"
+#include "io/gguf/pre_tokenizers.h"
 #include "text/bpe.h"
 #include "text/byte_level.h"
 #include "text/chars_map.h"
 #include "text/tokenizer.h"
+#include "text/json.h"
+#include "text/tiktoken_config.h"
 #include "text/tokenizer_parts.h"
 
 namespace plumb {
@@ -100,7 +104,7 @@ Status fill(const std::vector<Ranked>& tokens, const TiktokenSettings& settings,
                                    .fuse_unknown = false,
                                    .byte_fallback = false,
                                    .ignore_merges = true}));
-  PLUMB_TRY(parts.pre_tokenizer, make_byte_level_splits({settings.pattern}));
+  PLUMB_TRY(parts.pre_tokenizer, make_splits({settings.pattern}, true));
   std::vector<AddedToken> special;
   for (const auto& [content, id] : settings.special_tokens) {
     special.push_back({id, content, false, false, false, false, true});
@@ -119,6 +123,31 @@ Result<Tokenizer> Tokenizer::from_tiktoken(std::string_view ranks, const Tiktoke
     return Error{filled.error().code, fmt::format("{}: {}", where, filled.error().message)};
   }
   return Tokenizer(std::move(parts));
+}
+
+bool is_tiktoken(std::string_view bytes) {
+  constexpr std::size_t kLongestLine = 2048;
+  const std::string_view line = bytes.substr(0, std::min(bytes.find('\n'), kLongestLine));
+  return read_line(line).ok();
+}
+
+Result<TiktokenSettings> tiktoken_settings(std::string_view text, std::string_view where) {
+  TiktokenSettings settings{gguf_pre_tokenizer("llama-bpe")->patterns.front(), {}};
+  simdjson::dom::parser parser;
+  PLUMB_TRY(const Json root, parse_json(parser, text, where));
+  PLUMB_TRY(const std::optional<Json> added, root.find("added_tokens_decoder"));
+  if (!added) return settings;
+  PLUMB_TRY(const simdjson::dom::object members, added->object());
+  for (const auto [key, value] : members) {
+    const Json token(value, fmt::format("{}: added_tokens_decoder[\"{}\"]", where, key));
+    PLUMB_TRY(const std::string_view content, token.string_at("content"));
+    TokenId id = -1;
+    const auto [end, code] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (code != std::errc() || end != key.data() + key.size() || id < 0)
+      return token.error("has a key that is no id");
+    settings.special_tokens.emplace_back(content, id);
+  }
+  return settings;
 }
 
 }  // namespace plumb

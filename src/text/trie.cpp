@@ -14,7 +14,8 @@ Trie::Trie(std::vector<std::pair<std::string_view, TokenId>> pieces) {
   std::vector<Range> ranges = {{0, pieces.size(), 0}};
   nodes_.emplace_back();
   for (std::size_t n = 0; n < ranges.size(); ++n) {
-    auto [begin, end, depth] = ranges[n];
+    auto [begin, end, range_depth] = ranges[n];
+    const std::size_t depth = range_depth;  // clang 14 captures no structured binding
     if (begin < end && pieces[begin].first.size() == depth) nodes_[n].id = pieces[begin++].second;
     nodes_[n].first_edge = static_cast<std::uint32_t>(edges_.size());
     while (begin < end) {

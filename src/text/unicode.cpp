@@ -84,6 +84,21 @@ std::string pattern_of(const CharSet& set) {
   return pattern + "]";
 }
 
+namespace {
+
+// Scripts.txt of Unicode 16, script Han.
+const CharSet& han_set() {
+  static const CharSet set({{0x2E80, 0x2E99}, {0x2E9B, 0x2EF3}, {0x2F00, 0x2FD5}, {0x3005, 0x3005},
+                            {0x3007, 0x3007}, {0x3021, 0x3029}, {0x3038, 0x303B}, {0x3400, 0x4DBF},
+                            {0x4E00, 0x9FFF}, {0xF900, 0xFA6D}, {0xFA70, 0xFAD9}, {0x16FE2, 0x16FE3},
+                            {0x16FF0, 0x16FF1}, {0x20000, 0x2A6DF}, {0x2A700, 0x2B739}, {0x2B740, 0x2B81D},
+                            {0x2B820, 0x2CEA1}, {0x2CEB0, 0x2EBE0}, {0x2EBF0, 0x2EE5D}, {0x2F800, 0x2FA1D},
+                            {0x30000, 0x3134A}, {0x31350, 0x323AF}});
+  return set;
+}
+
+}  // namespace
+
 std::optional<CharSet> property_set(std::string_view name) {
   const bool is_group =
       name.size() == 1 && std::string_view("LMNPSZC").find(name) != std::string_view::npos;
@@ -91,6 +106,7 @@ std::optional<CharSet> property_set(std::string_view name) {
       std::find(kCategoryNames.begin(), kCategoryNames.end(), name) != kCategoryNames.end()) {
     return category_set(name);
   }
+  if (name == "Han") return han_set();
   return std::nullopt;
 }
 

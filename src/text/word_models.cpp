@@ -93,15 +93,10 @@ Result<TokenId> read_unknown(const Json& json, const Vocabulary& vocabulary,
   return *id;
 }
 
-Result<PieceIds> read_pieces(const Json& json, Vocabulary& vocabulary) {
+Status read_pieces(const Json& json, Vocabulary& vocabulary) {
   PLUMB_TRY(const Json list, json.at("vocab"));
   PLUMB_TRY_STATUS(read_vocabulary(list, vocabulary));
-  PLUMB_TRY_STATUS(vocabulary.finish());
-  PieceIds pieces;
-  vocabulary.for_each([&](std::string_view piece, TokenId id) {
-    if (!piece.empty()) pieces.emplace_back(piece, id);
-  });
-  return pieces;
+  return vocabulary.finish();
 }
 
 }  // namespace
@@ -121,29 +116,35 @@ Status read_vocabulary(const Json& json, Vocabulary& vocabulary) {
   return {};
 }
 
+ModelPtr make_word_piece(const Vocabulary& vocabulary, TokenId unknown, std::string_view prefix,
+                         std::int64_t max_characters) {
+  PieceIds pieces;
+  PieceIds later;
+  vocabulary.for_each([&](std::string_view piece, TokenId id) {
+    if (!piece.empty()) pieces.emplace_back(piece, id);
+    if (piece.starts_with(prefix) && piece.size() > prefix.size())
+      later.emplace_back(piece.substr(prefix.size()), id);
+  });
+  return std::make_unique<WordPiece>(pieces, later, unknown, max_characters);
+}
+
 Result<ModelPtr> read_word_piece(const Json& json, Vocabulary& vocabulary) {
   constexpr std::int64_t kDefaultMaxCharacters = 100;
   constexpr std::int64_t kLimit = 1 << 20;
-  PLUMB_TRY(const PieceIds pieces, read_pieces(json, vocabulary));
+  PLUMB_TRY_STATUS(read_pieces(json, vocabulary));
   PLUMB_TRY(const TokenId unknown, read_unknown(json, vocabulary, "[UNK]"));
   PLUMB_TRY(const std::optional<std::string_view> written,
             json.find_string("continuing_subword_prefix"));
-  const std::string_view prefix = written.value_or("##");
   PLUMB_TRY(const std::optional<Json> max, json.find("max_input_chars_per_word"));
   std::int64_t max_characters = kDefaultMaxCharacters;
   if (max) {
     PLUMB_TRY(max_characters, max->integer(0, kLimit));
   }
-  PieceIds later;
-  for (const auto& [piece, id] : pieces) {
-    if (piece.starts_with(prefix) && piece.size() > prefix.size())
-      later.emplace_back(piece.substr(prefix.size()), id);
-  }
-  return ModelPtr(std::make_unique<WordPiece>(pieces, later, unknown, max_characters));
+  return make_word_piece(vocabulary, unknown, written.value_or("##"), max_characters);
 }
 
 Result<ModelPtr> read_word_level(const Json& json, Vocabulary& vocabulary) {
-  PLUMB_TRY(const PieceIds pieces, read_pieces(json, vocabulary));
+  PLUMB_TRY_STATUS(read_pieces(json, vocabulary));
   PLUMB_TRY(const TokenId unknown, read_unknown(json, vocabulary, "<unk>"));
   return ModelPtr(std::make_unique<WordLevel>(vocabulary, unknown));
 }

@@ -1,9 +1,15 @@
 // WordPiece and WordLevel (`tokenizers`, src/models/wordpiece and src/models/wordlevel).
 #pragma once
+#include <cstdint>
+#include <string_view>
+
 #include "core/result.h"
 #include "text/model.h"
 
 namespace plumb {
+
+// `vocabulary` must outlive the model; pieces that go on a word begin with `prefix`. Words of more characters are unknown.
+ModelPtr make_word_piece(const Vocabulary& vocabulary, TokenId unknown, std::string_view prefix, std::int64_t max_characters);
 
 Result<ModelPtr> read_word_piece(const Json& json, Vocabulary& vocabulary);
 Result<ModelPtr> read_word_level(const Json& json, Vocabulary& vocabulary);

@@ -209,6 +209,10 @@ void write_tokenizer(const GgufTokenizer& tokenizer, GgufWriter& writer) {
     writer.set("tokenizer.ggml.precompiled_charsmap",
                std::span<const std::byte>(tokenizer.precompiled_charsmap));
   }
+  flag("tokenizer.ggml.normalizer.lowercase", tokenizer.lowercase);
+  flag("tokenizer.ggml.normalizer.strip_accents", tokenizer.strip_accents);
+  if (!tokenizer.huggingface_json.empty())
+    writer.set("tokenizer.huggingface.json", std::string_view(tokenizer.huggingface_json));
   if (!tokenizer.chat_template.empty())
     writer.set("tokenizer.chat_template", std::string_view(tokenizer.chat_template));
 }

@@ -106,6 +106,8 @@ Status read_ids(const Reader& reader, GgufTokenizer& tokenizer) {
   PLUMB_TRY(tokenizer.add_sep, reader.flag("add_sep_token"));
   PLUMB_TRY(tokenizer.add_space_prefix, reader.flag("add_space_prefix"));
   PLUMB_TRY(tokenizer.remove_extra_whitespaces, reader.flag("remove_extra_whitespaces"));
+  PLUMB_TRY(tokenizer.lowercase, reader.flag("normalizer.lowercase"));
+  PLUMB_TRY(tokenizer.strip_accents, reader.flag("normalizer.strip_accents"));
   return {};
 }
 
@@ -117,6 +119,7 @@ Result<GgufTokenizer> tokenizer_from_gguf(const GgufFile& file) {
   PLUMB_TRY(tokenizer.model, reader.text("tokenizer.ggml.model"));
   PLUMB_TRY(tokenizer.pre, reader.text("tokenizer.ggml.pre"));
   PLUMB_TRY(tokenizer.chat_template, reader.text("tokenizer.chat_template"));
+  PLUMB_TRY(tokenizer.huggingface_json, reader.text("tokenizer.huggingface.json"));
   PLUMB_TRY(tokenizer.tokens, reader.texts("tokens"));
   if (tokenizer.model.empty() || tokenizer.tokens.empty()) {
     return Error{ErrorCode::kNotFound, file.where() + ": has no tokenizer in its metadata"};

@@ -42,7 +42,10 @@ struct GgufTokenizer {
   std::optional<bool> add_space_prefix;
   std::optional<bool> remove_extra_whitespaces;
   std::vector<std::byte> precompiled_charsmap;  // Unigram's normalizer
-  std::string chat_template;                    // "" when absent
+  std::optional<bool> lowercase;                // WordPiece's normalizer
+  std::optional<bool> strip_accents;
+  std::string huggingface_json;  // the whole tokenizer.json where the file carries it, "" when absent
+  std::string chat_template;     // "" when absent
 };
 
 }  // namespace plumb

@@ -3,10 +3,12 @@
 #include "io/gguf/tokenizer_write.h"
 
 #include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
+#include <unordered_map>
+#include <unordered_set>
 
-#include "core/checked.h"
+#include "core/base64.h"
+#include "io/gguf/tokenizer_stages.h"
 #include "io/json_text.h"
 
 namespace plumb {
@@ -17,43 +19,25 @@ using Json = nlohmann::json;
 constexpr int kMaxDepth = 64;
 constexpr std::int64_t kMaxTokens = 1 << 24;
 
-// What llama.cpp calls a pre-tokenizer (llama-vocab.cpp), by the patterns of its Split stages, one a line; none: ByteLevel's
-// own pattern. Where tokenizers give a whole word's token before any merge, only llama-bpe does so too; smaug-bpe is its
-// pattern without that.
-struct PreTokenizer {
-  std::string_view name;
-  std::string_view patterns;
-};
+constexpr std::string_view kSpace = "\u2581";
+constexpr std::string_view kWordPiecePrefix = "##";
+constexpr float kAddedScore = -1000;  // conversion/base.py, _create_vocab_sentencepiece
 
-// clang-format off
-constexpr PreTokenizer kPreTokenizers[] = {
-    {"gpt-2",
-     ""},
-    {"llama-bpe",
-     R"re((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)re"},
-    {"qwen2",
-     R"re((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)re"},
-    {"qwen35",
-     R"re((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)re"},
-    {"gpt-4o",
-     R"re([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)re"},
-    {"deepseek-v3",
-     R"re(\p{N}{1,3})re"
-     "\n"
-     R"re([一-龥぀-ゟ゠-ヿ]+)re"
-     "\n"
-     R"re([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^)re"
-     "\r"
-     "\n"
-     R"re(\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[)re"
-     "\r"
-     "\n"
-     R"re(]*|\s*[)re"
-     "\r"
-     "\n"
-     R"re(]+|\s+(?!\S)|\s+)re"},
-};
-// clang-format on
+bool is_byte_piece(std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789ABCDEF";
+  return text.size() == 6 && text.starts_with("<0x") && text.ends_with('>') &&
+         text.find_first_not_of(kDigits, 3) == 5;
+}
+
+std::string with_spaces(std::string text) {
+  for (std::size_t at = text.find(kSpace); at != std::string::npos; at = text.find(kSpace, at + 1))
+    text.replace(at, kSpace.size(), " ");
+  return text;
+}
+
+bool is_character_end(std::string_view text, std::size_t i) {
+  return i == text.size() || (static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80U;
+}
 
 class Builder {
  public:
@@ -63,18 +47,28 @@ class Builder {
     if (!root.is_object() || !root.contains("model") || !root["model"].is_object())
       return corrupt("has no object \"model\"");
     const Json& model = root["model"];
-    if (model.value("type", Json("")) != "BPE" ||
-        model.value("byte_fallback", Json(false)) == true) {
-      return unsupported("is no byte-level BPE; other kinds cannot be written to GGUF");
+    const std::string type = stage_type(model);
+    tokenizer_.pre = "default";
+    if (type == "BPE" && model.value("byte_fallback", Json(false)) == true) {
+      PLUMB_TRY_STATUS(sentencepiece_bpe(root, model));
+    } else if (type == "BPE") {
+      PLUMB_TRY_STATUS(byte_level_bpe(root, model));
+    } else if (type == "Unigram") {
+      PLUMB_TRY_STATUS(unigram(root, model));
+    } else if (type == "WordPiece") {
+      PLUMB_TRY_STATUS(word_piece(root, model));
+    } else {
+      return unsupported("has the model " + type + ", for which GGUF has no tokenizer");
     }
-    PLUMB_TRY_STATUS(add_vocabulary(model));
-    PLUMB_TRY_STATUS(add_added_tokens(root));
-    PLUMB_TRY_STATUS(pad());
-    PLUMB_TRY_STATUS(add_merges(model));
-    PLUMB_TRY_STATUS(name_pre_tokenizer(root, model.value("ignore_merges", Json(false)) == true));
-    add_template(root);
     add_ids();
-    tokenizer_.model = "gpt2";
+    return std::move(tokenizer_);
+  }
+
+  Result<GgufTokenizer> complete(GgufTokenizer tokenizer) {
+    tokenizer_ = std::move(tokenizer);
+    PLUMB_TRY_STATUS(pad());
+    if (!tokenizer_.scores.empty()) tokenizer_.scores.resize(tokenizer_.tokens.size(), kAddedScore);
+    add_ids();
     return std::move(tokenizer_);
   }
 
@@ -101,6 +95,166 @@ class Builder {
     return {};
   }
 
+  Status named(const Error& error) const { return Error{error.code, std::string(where_) + ": " + error.message}; }
+
+  template <class T>
+  Result<T> named(Result<T> result) const {
+    if (result.ok()) return result;
+    return named(result.error()).error();
+  }
+
+  Status byte_level_bpe(const Json& root, const Json& model) {
+    tokenizer_.model = "gpt2";
+    PLUMB_TRY_STATUS(refuse_affixes(model));
+    PLUMB_TRY_STATUS(add_vocabulary(model));
+    PLUMB_TRY_STATUS(add_added_tokens(root));
+    PLUMB_TRY_STATUS(pad());
+    PLUMB_TRY(tokenizer_.merges, read_merges(model));
+    const bool ignores_merges = model.value("ignore_merges", Json(false)) == true;
+    PLUMB_TRY(tokenizer_.pre, named(gguf_pre_of(root, ignores_merges)));
+    return add_template(root);
+  }
+
+  // llama.cpp merges any neighbours that together are a token, the highest score first; tokenizer.json lists the pairs.
+  Status sentencepiece_bpe(const Json& root, const Json& model) {
+    tokenizer_.model = "llama";
+    PLUMB_TRY_STATUS(refuse_affixes(model));
+    if (model.value("ignore_merges", Json(false)) == true)
+      return unsupported("has ignore_merges with byte fallback, which GGUF cannot hold");
+    PLUMB_TRY(const SentencePieceSpaces spaces, named(sentencepiece_spaces(root, false)));
+    PLUMB_TRY_STATUS(add_vocabulary(model));
+    PLUMB_TRY(const std::vector<std::string> merges, read_merges(model));
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < tokenizer_.tokens.size(); ++i) {
+      if (!is_byte_piece(tokenizer_.tokens[i])) continue;
+      tokenizer_.token_types[i] = GgufTokenType::kByte;
+      ++bytes;
+    }
+    constexpr std::size_t kBytes = 256;
+    if (bytes != kBytes)
+      return unsupported("has " + std::to_string(bytes) + " tokens of bytes, GGUF's byte fallback needs 256");
+    PLUMB_TRY_STATUS(add_added_tokens(root));
+    PLUMB_TRY_STATUS(score_by_merges(merges));
+    return finish_sentencepiece(root, model.value("unk_token", Json()), spaces);
+  }
+
+  Status unigram(const Json& root, const Json& model) {
+    tokenizer_.model = "t5";
+    if (model.value("byte_fallback", Json(false)) == true)
+      return unsupported("is a Unigram model with byte fallback, which GGUF cannot hold");
+    PLUMB_TRY(const SentencePieceSpaces spaces, named(sentencepiece_spaces(root, true)));
+    if (!model.contains("vocab") || !model["vocab"].is_array()) return corrupt("has no list \"vocab\"");
+    for (const Json& entry : model["vocab"]) {
+      if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number())
+        return corrupt("has an entry of \"vocab\" that is not a piece and its score");
+      PLUMB_TRY_STATUS(put(entry[0].get<std::string>(), tokenizer_.scores.size(), GgufTokenType::kNormal));
+      tokenizer_.scores.push_back(entry[1].get<float>());
+    }
+    const Json unknown = model.value("unk_id", Json());
+    if (!unknown.is_number_unsigned() || unknown.get<std::uint64_t>() >= tokenizer_.tokens.size())
+      return corrupt("has no \"unk_id\" within its vocabulary");
+    tokenizer_.remove_extra_whitespaces = spaces.collapses;
+    if (!spaces.charsmap.empty()) {
+      PLUMB_TRY(const std::string map, named(decode_base64(spaces.charsmap)));
+      for (const char c : map)
+        tokenizer_.precompiled_charsmap.push_back(static_cast<std::byte>(c));
+    }
+    const std::string piece = tokenizer_.tokens[unknown.get<std::size_t>()];
+    PLUMB_TRY_STATUS(add_added_tokens(root));
+    return finish_sentencepiece(root, piece, spaces);
+  }
+
+  Status finish_sentencepiece(const Json& root, const Json& unknown, const SentencePieceSpaces& spaces) {
+    tokenizer_.add_space_prefix = spaces.add_prefix;
+    for (std::size_t i = 0; spaces.splits && i < tokenizer_.tokens.size(); ++i) {
+      if (tokenizer_.token_types[i] == GgufTokenType::kNormal && tokenizer_.tokens[i].find(kSpace, 1) != std::string::npos)
+        return unsupported("cuts at each space and has the token \"" + tokenizer_.tokens[i] +
+                           "\" across one, which GGUF cannot hold");
+    }
+    if (unknown.is_string()) tokenizer_.unk_id = id_of(unknown.get<std::string>());
+    if (tokenizer_.unk_id)
+      tokenizer_.token_types[static_cast<std::size_t>(*tokenizer_.unk_id)] = GgufTokenType::kUnknown;
+    PLUMB_TRY_STATUS(add_template(root));
+    PLUMB_TRY_STATUS(pad());
+    tokenizer_.scores.resize(tokenizer_.tokens.size(), kAddedScore);
+    return {};
+  }
+
+  // A token's score is the rank of the first pair that makes it, downwards; a token of two known parts whose pair is no merge
+  // would be built all the same, so that is an error.
+  Status score_by_merges(const std::vector<std::string>& merges) {
+    std::unordered_map<std::string_view, std::size_t> ids;
+    for (std::size_t i = 0; i < tokenizer_.tokens.size(); ++i) {
+      const GgufTokenType type = tokenizer_.token_types[i];
+      if (type == GgufTokenType::kNormal) ids.emplace(tokenizer_.tokens[i], i);
+    }
+    const std::unordered_set<std::string_view> pairs(merges.begin(), merges.end());
+    tokenizer_.scores.assign(tokenizer_.tokens.size(), -static_cast<float>(merges.size()));
+    for (std::size_t rank = merges.size(); rank-- > 0;) {
+      const std::string& pair = merges[rank];
+      const auto found = ids.find(joined(pair));
+      if (found != ids.end()) tokenizer_.scores[found->second] = -static_cast<float>(rank);
+    }
+    for (const auto& [text, id] : ids) {
+      for (std::size_t i = 1; i < text.size(); ++i) {
+        if (!is_character_end(text, i) || !ids.contains(text.substr(0, i)) || !ids.contains(text.substr(i))) continue;
+        const std::string pair = std::string(text.substr(0, i)) + " " + std::string(text.substr(i));
+        if (!pairs.contains(pair))
+          return unsupported("does not merge \"" + pair + "\" though it has the token \"" + std::string(text) +
+                             "\"; GGUF's scores cannot say so");
+      }
+    }
+    return {};
+  }
+
+  static std::string joined(const std::string& pair) {
+    const std::size_t space = pair.find(' ', 1);
+    return space == std::string::npos ? pair : pair.substr(0, space) + pair.substr(space + 1);
+  }
+
+  // conversion/bert.py, phantom(): U+2581 before the beginning of a word, nothing before its other pieces.
+  Status word_piece(const Json& root, const Json& model) {
+    tokenizer_.model = "bert";
+    if (model.value("continuing_subword_prefix", Json(kWordPiecePrefix)) != kWordPiecePrefix)
+      return unsupported("has a WordPiece prefix other than \"##\"");
+    PLUMB_TRY(const BertStages stages, named(bert_stages(root)));
+    tokenizer_.lowercase = stages.lowercase;
+    tokenizer_.strip_accents = stages.strip_accents;
+    PLUMB_TRY_STATUS(add_vocabulary(model));
+    PLUMB_TRY_STATUS(add_added_tokens(root));
+    const Json unknown = model.value("unk_token", Json("[UNK]"));
+    if (unknown.is_string()) tokenizer_.unk_id = id_of(unknown.get<std::string>());
+    if (!tokenizer_.unk_id) return corrupt("has an unk_token that is not in its vocabulary");
+    tokenizer_.token_types[static_cast<std::size_t>(*tokenizer_.unk_id)] = GgufTokenType::kControl;
+    PLUMB_TRY(const EdgeIds edges, named(edge_ids(root)));
+    if (!edges.first || !edges.last)
+      return unsupported("is a WordPiece tokenizer that does not add a token before and after a text, as GGUF's does");
+    PLUMB_TRY(tokenizer_.bos_id, within(*edges.first));
+    PLUMB_TRY(tokenizer_.sep_id, within(*edges.last));
+    tokenizer_.eos_id = tokenizer_.sep_id;
+    tokenizer_.add_bos = true;
+    tokenizer_.add_sep = true;
+    tokenizer_.add_eos = false;
+    PLUMB_TRY_STATUS(pad());
+    for (std::size_t i = 0; i < tokenizer_.tokens.size(); ++i) {
+      const GgufTokenType type = tokenizer_.token_types[i];
+      std::string& text = tokenizer_.tokens[i];
+      if (type == GgufTokenType::kControl || type == GgufTokenType::kUserDefined) continue;
+      const bool continues = text.starts_with(kWordPiecePrefix) && text.size() > kWordPiecePrefix.size();
+      text = continues ? text.substr(kWordPiecePrefix.size()) : std::string(kSpace) + text;
+    }
+    return {};
+  }
+
+  Status refuse_affixes(const Json& model) const {
+    for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+      const Json affix = model.value(key, Json());
+      if (affix.is_string() && !affix.get<std::string>().empty())
+        return unsupported("has a " + std::string(key) + ", which GGUF cannot hold");
+    }
+    return {};
+  }
+
   Status add_vocabulary(const Json& model) {
     if (!model.contains("vocab") || !model["vocab"].is_object())
       return corrupt("has no object \"vocab\"");
@@ -118,8 +272,11 @@ class Builder {
         return corrupt("has an added token without content and id");
       }
       const bool is_special = token.value("special", Json(false)) == true;
-      PLUMB_TRY_STATUS(put(token["content"].get<std::string>(), token["id"],
-                           is_special ? GgufTokenType::kControl : GgufTokenType::kUserDefined));
+      std::string text = token["content"].get<std::string>();
+      // llama.cpp looks for them in the text before it writes spaces as U+2581.
+      if (!is_special && (tokenizer_.model == "llama" || tokenizer_.model == "t5"))
+        text = with_spaces(std::move(text));
+      PLUMB_TRY_STATUS(put(text, token["id"], is_special ? GgufTokenType::kControl : GgufTokenType::kUserDefined));
     }
     return {};
   }
@@ -141,54 +298,21 @@ class Builder {
     return {};
   }
 
-  // "left right", or [left, right].
-  Status add_merges(const Json& model) {
+  // "left right", from that or [left, right].
+  Result<std::vector<std::string>> read_merges(const Json& model) const {
     if (!model.contains("merges") || !model["merges"].is_array())
       return corrupt("has no list \"merges\"");
+    std::vector<std::string> merges;
     for (const Json& merge : model["merges"]) {
       if (merge.is_string()) {
-        tokenizer_.merges.push_back(merge.get<std::string>());
-      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-                 merge[1].is_string()) {
-        tokenizer_.merges.push_back(merge[0].get<std::string>() + " " +
-                                    merge[1].get<std::string>());
+        merges.push_back(merge.get<std::string>());
+      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+        merges.push_back(merge[0].get<std::string>() + " " + merge[1].get<std::string>());
       } else {
         return corrupt("has a merge that is not two strings");
       }
     }
-    return {};
-  }
-
-  Status name_pre_tokenizer(const Json& root, bool ignores_merges) {
-    const Json normalizer = root.value("normalizer", Json());
-    if (!normalizer.is_null() && normalizer.value("type", Json("")) != "NFC") {
-      return unsupported("has a normalizer other than NFC, which GGUF cannot hold");
-    }
-    const Json stage = root.value("pre_tokenizer", Json());
-    Json stages = Json::array({stage});
-    if (stage.is_object() && stage.contains("pretokenizers")) stages = stage["pretokenizers"];
-    std::string patterns;
-    bool is_byte_level = false;
-    for (const Json& one : stages) {
-      const Json type = one.is_object() ? one.value("type", Json("")) : Json("");
-      if (type == "ByteLevel" && one.value("add_prefix_space", Json(false)) == false) {
-        is_byte_level = true;
-      } else if (type == "Split" && one.contains("pattern") && one["pattern"].is_object() &&
-                 one["pattern"].value("Regex", Json()).is_string() &&
-                 one.value("behavior", Json("")) == "Isolated") {
-        patterns += (patterns.empty() ? "" : "\n") + one["pattern"]["Regex"].get<std::string>();
-      } else {
-        return unsupported("has a pre-tokenizer that no name in GGUF stands for");
-      }
-    }
-    for (const PreTokenizer& known : kPreTokenizers) {
-      if (!is_byte_level || known.patterns != patterns) continue;
-      tokenizer_.pre = known.name;
-      if (known.name == "llama-bpe" && !ignores_merges) tokenizer_.pre = "smaug-bpe";
-      if (known.name != "llama-bpe" && ignores_merges) break;
-      return {};
-    }
-    return unsupported("has a pre-tokenizer that no name in GGUF stands for");
+    return merges;
   }
 
   std::optional<std::int32_t> id_of(std::string_view text) const {
@@ -197,31 +321,24 @@ class Builder {
     return static_cast<std::int32_t>(found - tokenizer_.tokens.begin());
   }
 
+  Result<std::int32_t> within(std::int64_t id) const {
+    if (id < 0 || static_cast<std::uint64_t>(id) >= tokenizer_.tokens.size())
+      return corrupt("has a post-processor with the id " + std::to_string(id) + ", outside its vocabulary");
+    return static_cast<std::int32_t>(id);
+  }
+
   // Special tokens that the post-processor puts first and last.
-  void add_template(const Json& root) {
-    tokenizer_.add_bos = false;
-    tokenizer_.add_eos = false;
-    const Json post = root.value("post_processor", Json());
-    Json stages = Json::array({post});
-    if (post.is_object() && post.contains("processors")) stages = post["processors"];
-    for (const Json& stage : stages) {
-      if (!stage.is_object() || !stage.contains("single") || !stage["single"].is_array() ||
-          stage["single"].empty())
-        continue;
-      const auto special = [&](const Json& piece) -> std::optional<std::int32_t> {
-        if (!piece.is_object() || !piece.contains("SpecialToken")) return std::nullopt;
-        const Json id = piece["SpecialToken"].value("id", Json());
-        return id.is_string() ? id_of(id.get<std::string>()) : std::nullopt;
-      };
-      if (const auto bos = special(stage["single"].front())) {
-        tokenizer_.bos_id = bos;
-        tokenizer_.add_bos = true;
-      }
-      if (const auto eos = special(stage["single"].back())) {
-        tokenizer_.eos_id = eos;
-        tokenizer_.add_eos = stage["single"].size() > 1;
-      }
+  Status add_template(const Json& root) {
+    PLUMB_TRY(const EdgeIds edges, named(edge_ids(root)));
+    tokenizer_.add_bos = edges.first.has_value();
+    tokenizer_.add_eos = edges.last.has_value();
+    if (edges.first) {
+      PLUMB_TRY(tokenizer_.bos_id, within(*edges.first));
     }
+    if (edges.last) {
+      PLUMB_TRY(tokenizer_.eos_id, within(*edges.last));
+    }
+    return {};
   }
 
   // GGUF has three ids that end a text; the configuration's stop ids take them in ascending order after eos.
@@ -253,10 +370,18 @@ class Builder {
 
 }  // namespace
 
+Status complete_gguf_tokenizer(GgufTokenizer& tokenizer, std::string_view where, const Config& config) {
+  Builder builder(where, config);
+  PLUMB_TRY(tokenizer, builder.complete(std::move(tokenizer)));
+  return {};
+}
+
 Result<GgufTokenizer> gguf_tokenizer_from_json(std::string_view json, std::string_view where,
                                                const Config& config) {
   PLUMB_TRY_STATUS(check_json(json, where, kMaxDepth));
-  return Builder(where, config).build(Json::parse(json, nullptr, false));
+  PLUMB_TRY(GgufTokenizer tokenizer, Builder(where, config).build(Json::parse(json, nullptr, false)));
+  tokenizer.huggingface_json = json;
+  return tokenizer;
 }
 
 }  // namespace plumb
