@@ -16,7 +16,15 @@ namespace {
 
 constexpr std::size_t kMegabyte = 1'000'000;
 
+// BERT's WordPiece with the letters and marks of the inputs.
+constexpr std::string_view kWordPiece = R"({
+  "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null, "lowercase": true},
+  "pre_tokenizer": {"type": "BertPreTokenizer"},
+  "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 1048576,
+            "vocab": {"[UNK]": 0, "a": 1, "##a": 2, "##aa": 3, "<": 4, "|": 5}}})";
+
 Tokenizer load(const std::string& name) {
+  if (name == "word_piece") return Tokenizer::from_json(kWordPiece, name).value();
   const std::string path = PLUMB_SOURCE_DIR "/tests/data/tokenizers/" + name + "/tokenizer.json";
   std::stringstream text;
   text << std::ifstream(path, std::ios::binary).rdbuf();
@@ -54,7 +62,8 @@ void linear(benchmark::State& state, const std::string& name, const std::string&
 
 const int kRegistered = [] {
   for (const char* const name :
-       {"gpt2", "llama3", "qwen2", "deepseek_v3", "o200k", "llama2", "gemma"}) {
+       {"gpt2", "llama3", "qwen2", "deepseek_v3", "o200k", "digits_groups", "llama2", "llama2_metaspace", "gemma", "unigram", "unigram_bytes",
+        "strip_replace", "added_tokens", "word_piece"}) {
     for (const auto& [input, part] :
          {std::pair("letter", "a"), std::pair("space", " "), std::pair("mark", "\u0301"),
           std::pair("bracket", "<|"), std::pair("newline", "\n")}) {

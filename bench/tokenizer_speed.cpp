@@ -1,5 +1,6 @@
 // Encoding a megabyte of mixed text (code, English, CJK, white space), one thread: bench/tokenizer_speed.py writes the text,
-// runs this and the `tokenizers` package on it, and prints both. Arguments: tokenizer.json and the text, by environment.
+// runs this and the `tokenizers` package on it, and prints both. Arguments: a tokenizer (any file that load_tokenizer knows) and the
+// text, by environment.
 #include <benchmark/benchmark.h>
 
 #include <cstdlib>
@@ -7,7 +8,7 @@
 #include <sstream>
 #include <string>
 
-#include "text/tokenizer.h"
+#include "engine/tokenizer_file.h"
 
 namespace plumb {
 namespace {
@@ -20,16 +21,16 @@ std::string read_named(const char* variable) {
 }
 
 void encode(benchmark::State& state) {
-  const Result<Tokenizer> tokenizer =
-      Tokenizer::from_json(read_named("PLUMB_BENCH_TOKENIZER"), "tokenizer.json");
-  if (!tokenizer.ok()) {
-    state.SkipWithError("PLUMB_BENCH_TOKENIZER names no tokenizer.json");
+  const char* const path = std::getenv("PLUMB_BENCH_TOKENIZER");
+  const auto tokenizer = load_tokenizer(path == nullptr ? "" : path);
+  if (!tokenizer.ok() || tokenizer.value() == nullptr) {
+    state.SkipWithError("PLUMB_BENCH_TOKENIZER names no tokenizer");
     return;
   }
   const std::string text = read_named("PLUMB_BENCH_TEXT");
   for ([[maybe_unused]] const auto step : state) {
     benchmark::DoNotOptimize(
-        tokenizer.value().encode(text, {.add_special = false, .parse_special = true}).value());
+        tokenizer.value()->encode(text, {.add_special = false, .parse_special = true}).value());
   }
   state.SetBytesProcessed(state.iterations() * static_cast<std::int64_t>(text.size()));
 }

@@ -74,4 +74,9 @@ Result<std::string> read_text_file(const std::filesystem::path& path, std::size_
   return text;
 }
 
+bool is_present(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::symlink_status(path, ignored).type() != std::filesystem::file_type::not_found;
+}
+
 }  // namespace plumb

@@ -31,6 +31,9 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+// Whether the folder has an entry of this name, even one that leads nowhere: that is an error for whoever opens it, not an absence.
+bool is_present(const std::filesystem::path& path);
+
 // The whole of a small text file; an error when it is larger than `limit_bytes`.
 Result<std::string> read_text_file(const std::filesystem::path& path, std::size_t limit_bytes);
 

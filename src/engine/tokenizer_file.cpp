@@ -8,6 +8,7 @@
 #include "io/gguf/names.h"
 #include "io/gguf/reader.h"
 #include "io/gguf/tokenizer_write.h"
+#include "io/tokenizer_config.h"
 #include "text/sentencepiece.h"
 #include "text/tiktoken_config.h"
 
@@ -17,7 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kMaxTokenizerBytes = std::size_t{1} << 30;
-constexpr std::size_t kMaxTextBytes = std::size_t{16} << 20;
+constexpr std::size_t kMaxConfigBytes = std::size_t{64} << 20;  // lists added tokens
+constexpr std::size_t kMaxTemplateBytes = std::size_t{16} << 20;
 
 enum class Kind : unsigned char { kNone, kGguf, kJson, kModel };
 
@@ -35,17 +37,16 @@ TokenizerFile find_file(const fs::path& model) {
   const fs::path folder = fs::is_directory(model, ignored) ? model : parent;
   for (const auto& [name, kind] :
        {std::pair("tokenizer.json", Kind::kJson), std::pair("tokenizer.model", Kind::kModel), std::pair("tiktoken.model", Kind::kModel)}) {
-    if (fs::exists(folder / name, ignored)) return {kind, folder / name};
+    if (is_present(folder / name)) return {kind, folder / name};
   }
   return {Kind::kNone, {}};
 }
 
-// tokenizer_config.json beside `file`, "{}" when there is none.
-Result<std::string> config_beside(const fs::path& file, fs::path& name) {
-  std::error_code ignored;
-  name = file.parent_path() / "tokenizer_config.json";
-  if (!fs::exists(name, ignored)) return std::string("{}");
-  return read_text_file(name, kMaxTextBytes);
+Result<TokenizerConfig> config_beside(const fs::path& file) {
+  const fs::path path = file.parent_path() / "tokenizer_config.json";
+  if (!is_present(path)) return TokenizerConfig();
+  PLUMB_TRY(const std::string text, read_text_file(path, kMaxConfigBytes));
+  return parse_tokenizer_config(text, path.string());
 }
 
 struct SentencePieceFile {
@@ -55,9 +56,8 @@ struct SentencePieceFile {
 
 Result<SentencePieceFile> read_sentencepiece_file(const fs::path& path, std::string_view bytes) {
   PLUMB_TRY(SentencePieceModel model, read_sentencepiece(bytes, path.string()));
-  fs::path name;
-  PLUMB_TRY(const std::string config, config_beside(path, name));
-  PLUMB_TRY(const EdgeTokens edges, apply_tokenizer_config(config, name.string(), model));
+  PLUMB_TRY(const TokenizerConfig config, config_beside(path));
+  const EdgeTokens edges = apply_tokenizer_config(config, model);
   return SentencePieceFile{std::move(model), edges};
 }
 
@@ -67,10 +67,8 @@ Result<Tokenizer> read_model_file(const fs::path& path) {
     PLUMB_TRY(const SentencePieceFile file, read_sentencepiece_file(path, bytes));
     return make_sentencepiece_tokenizer(file.model, file.edges, path.string());
   }
-  fs::path name;
-  PLUMB_TRY(const std::string config, config_beside(path, name));
-  PLUMB_TRY(const TiktokenSettings settings, tiktoken_settings(config, name.string()));
-  return Tokenizer::from_tiktoken(bytes, settings, path.string());
+  PLUMB_TRY(const TokenizerConfig config, config_beside(path));
+  return Tokenizer::from_tiktoken(bytes, tiktoken_settings(config), path.string());
 }
 
 Result<GgufTokenizer> read_gguf(const fs::path& path) {
@@ -126,10 +124,9 @@ Result<std::optional<GgufTokenizer>> load_gguf_tokenizer(const fs::path& model, 
     return data.error();
   }
   PLUMB_TRY(GgufTokenizer data, gguf_of(file, config));
-  std::error_code ignored;
   const fs::path chat = file.path.parent_path() / "chat_template.jinja";
-  if (fs::exists(chat, ignored)) {
-    PLUMB_TRY(data.chat_template, read_text_file(chat, kMaxTextBytes));
+  if (is_present(chat)) {
+    PLUMB_TRY(data.chat_template, read_text_file(chat, kMaxTemplateBytes));
   }
   return std::optional(std::move(data));
 }

@@ -265,7 +265,7 @@ void Config::mark_read(std::string_view key) const {
 }
 
 void Config::reject(std::string message) const {
-  impl_->complain(message);
+  if (!impl_->complaint) impl_->complaint = std::move(message);
 }
 
 Status Config::status() const {

@@ -26,8 +26,7 @@ Result<Json> parse_object(std::string_view text, std::string_view where) {
 
 // A file that a folder need not have; null when it has none.
 Result<Json> read_optional(const std::filesystem::path& path, std::size_t limit_bytes) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) return Json();
+  if (!is_present(path)) return Json();
   PLUMB_TRY(const std::string text, read_text_file(path, limit_bytes));
   return parse_object(text, path.string());
 }

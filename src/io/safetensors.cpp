@@ -141,8 +141,8 @@ Source open_safetensors(const std::filesystem::path& path) {
   }
   const std::filesystem::path single = path / "model.safetensors";
   const std::filesystem::path index = path / "model.safetensors.index.json";
-  if (std::filesystem::exists(single, ignored)) return open_file(single);
-  if (std::filesystem::exists(index, ignored)) return open_shards(index);
+  if (is_present(single)) return open_file(single);
+  if (is_present(index)) return open_shards(index);
   return Error{
       ErrorCode::kNotFound,
       path.string() + ": holds neither model.safetensors nor model.safetensors.index.json"};

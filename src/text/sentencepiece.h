@@ -12,7 +12,8 @@
 
 namespace plumb {
 
-struct GgufTokenizer;  // io/gguf/tokenizer_data.h
+struct GgufTokenizer;    // io/gguf/tokenizer_data.h
+struct TokenizerConfig;  // io/tokenizer_config.h
 
 struct SentencePieceModel {
   enum class Kind : unsigned char { kUnigram = 1, kBpe = 2 };
@@ -45,9 +46,8 @@ struct SentencePieceModel {
 // `bytes` is a .model file; `where` names it in errors.
 Result<SentencePieceModel> read_sentencepiece(std::string_view bytes, std::string_view where);
 
-// What a folder's tokenizer_config.json says besides a .model: tokens that replace or follow its pieces (added_tokens_decoder), and
-// add_bos_token and add_eos_token. `json` is the file's text, `where` its name.
-Result<EdgeTokens> apply_tokenizer_config(std::string_view json, std::string_view where, SentencePieceModel& model);
+// Tokens of tokenizer_config.json replace the model's pieces or follow them; returns what it says of BOS and EOS.
+EdgeTokens apply_tokenizer_config(const TokenizerConfig& config, SentencePieceModel& model);
 
 // Where nothing says otherwise: BPE models (Llama) put BOS first, Unigram models (T5) EOS last.
 EdgeTokens default_edges(const SentencePieceModel& model);

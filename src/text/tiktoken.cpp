@@ -7,11 +7,11 @@
 
 #include "core/base64.h"
 #include "io/gguf/pre_tokenizers.h"
+#include "io/tokenizer_config.h"
 #include "text/bpe.h"
 #include "text/byte_level.h"
 #include "text/chars_map.h"
 #include "text/tokenizer.h"
-#include "text/json.h"
 #include "text/tiktoken_config.h"
 #include "text/tokenizer_parts.h"
 
@@ -131,22 +131,10 @@ bool is_tiktoken(std::string_view bytes) {
   return read_line(line).ok();
 }
 
-Result<TiktokenSettings> tiktoken_settings(std::string_view text, std::string_view where) {
+TiktokenSettings tiktoken_settings(const TokenizerConfig& config) {
   TiktokenSettings settings{gguf_pre_tokenizer("llama-bpe")->patterns.front(), {}};
-  simdjson::dom::parser parser;
-  PLUMB_TRY(const Json root, parse_json(parser, text, where));
-  PLUMB_TRY(const std::optional<Json> added, root.find("added_tokens_decoder"));
-  if (!added) return settings;
-  PLUMB_TRY(const simdjson::dom::object members, added->object());
-  for (const auto [key, value] : members) {
-    const Json token(value, fmt::format("{}: added_tokens_decoder[\"{}\"]", where, key));
-    PLUMB_TRY(const std::string_view content, token.string_at("content"));
-    TokenId id = -1;
-    const auto [end, code] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (code != std::errc() || end != key.data() + key.size() || id < 0)
-      return token.error("has a key that is no id");
-    settings.special_tokens.emplace_back(content, id);
-  }
+  for (const TokenizerConfig::Token& token : config.added_tokens)
+    settings.special_tokens.emplace_back(token.content, token.id);
   return settings;
 }
 

@@ -185,6 +185,8 @@ def test_random_unicode(name, tmp_path):
             "decoded": tokenizer.decode(ids, skip_special_tokens=False),
             "decoded_skip": tokenizer.decode(with_special, skip_special_tokens=True),
         }
+        if "\ufffd" not in expected["decoded"]:  # which a stream holds back, and byte fallback spreads
+            expected["streamed"] = expected["decoded"]
         if name == "added_tokens_normalized":  # the library does not skip a special token in its normalized form
             expected["decoded_skip"] = expected["decoded_skip"].replace("<ctrl>", "")
         for key, value in expected.items():

@@ -61,7 +61,7 @@ class Reader {
     const auto number = found->is_array ? std::nullopt : found->integer();
     if (number && (*number == -1 || *number == 0xffffffff)) return std::optional<std::int32_t>();
     if (!number || *number < 0 || std::cmp_greater_equal(*number, tokens)) {
-      return corrupt(full(key), "is not an id of 0 to " + std::to_string(tokens));
+      return corrupt(full(key), "is not an id of 0 to " + std::to_string(tokens - 1));
     }
     return std::optional(static_cast<std::int32_t>(*number));
   }

@@ -1,0 +1,38 @@
+"""plumb show."""
+import json
+
+from cli_support import DEMO
+
+
+def test_show_names_every_convention(plumb):
+    answer = plumb("show", DEMO)
+    assert answer.code == 0 and answer.err == ""
+    assert plumb("show").out.splitlines()[1:] == answer.out.splitlines()[1:]
+    for words in ("qwen3", "rms_norm_eps", "layers 0-3, alike", "eps 1e-06", "eps_place inside_root", "pairing half_split",
+                  "frequencies.theta 1000000", "groups repeat", "window none", "model.layers.{0-3}.mlp.up_proj.weight", "BF16",
+                  "with a context of 1024 tokens"):
+        assert words in answer.out, words
+    assert "layers 0-3, alike" not in plumb("show", DEMO, "--all").out
+    assert "model.layers.3.mlp.up_proj.weight" in plumb("show", DEMO, "--all").out
+
+
+def test_show_json(plumb):
+    result = plumb("show", DEMO, "--json", "--context", 100).json()
+    assert result["config"] == json.loads((DEMO / "config.json").read_text())
+    assert result["stop_ids"] == [0, 2]
+    stages = {stage["name"]: stage for stage in result["stages"]}
+    assert stages["layers.2.attn.q_rope"]["conventions"]["pairing"] == "half_split"
+    assert stages["layers.2.attn.q_rope"]["outputs"][0]["shape"] == [4, 96]
+    tensors = {tensor["name"]: tensor for tensor in result["tensors"]}
+    stored = {}
+    with open(DEMO / "model.safetensors", "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        stored = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    assert set(tensors) == set(stored)
+    for name, entry in stored.items():
+        begin, end = entry["data_offsets"]
+        assert (tensors[name]["shape"], tensors[name]["format"], tensors[name]["bytes"]) == (entry["shape"], entry["dtype"], end - begin)
+    memory = result["memory"]
+    assert memory["weight_bytes"] == sum(tensor["bytes"] for tensor in tensors.values())
+    assert memory["state_bytes_per_token"] == 4 * 2 * (96 + 96) * 8
+    assert memory["state_bytes"] == 100 * memory["state_bytes_per_token"]
