@@ -61,9 +61,9 @@ void linear(benchmark::State& state, const std::string& name, const std::string&
 }
 
 const int kRegistered = [] {
-  for (const char* const name :
-       {"gpt2", "llama3", "qwen2", "deepseek_v3", "o200k", "digits_groups", "llama2", "llama2_metaspace", "gemma", "unigram", "unigram_bytes",
-        "strip_replace", "added_tokens", "word_piece"}) {
+  for (const char* const name : {"gpt2", "llama3", "qwen2", "deepseek_v3", "o200k", "digits_groups",
+                                 "llama2", "llama2_metaspace", "gemma", "unigram", "unigram_bytes",
+                                 "strip_replace", "added_tokens", "word_piece"}) {
     for (const auto& [input, part] :
          {std::pair("letter", "a"), std::pair("space", " "), std::pair("mark", "\u0301"),
           std::pair("bracket", "<|"), std::pair("newline", "\n")}) {

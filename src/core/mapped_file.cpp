@@ -76,7 +76,8 @@ Result<std::string> read_text_file(const std::filesystem::path& path, std::size_
 
 bool is_present(const std::filesystem::path& path) {
   std::error_code ignored;
-  return std::filesystem::symlink_status(path, ignored).type() != std::filesystem::file_type::not_found;
+  return std::filesystem::symlink_status(path, ignored).type() !=
+         std::filesystem::file_type::not_found;
 }
 
 }  // namespace plumb

@@ -36,7 +36,8 @@ TokenizerFile find_file(const fs::path& model) {
   const fs::path parent = model.has_parent_path() ? model.parent_path() : ".";
   const fs::path folder = fs::is_directory(model, ignored) ? model : parent;
   for (const auto& [name, kind] :
-       {std::pair("tokenizer.json", Kind::kJson), std::pair("tokenizer.model", Kind::kModel), std::pair("tiktoken.model", Kind::kModel)}) {
+       {std::pair("tokenizer.json", Kind::kJson), std::pair("tokenizer.model", Kind::kModel),
+        std::pair("tiktoken.model", Kind::kModel)}) {
     if (is_present(folder / name)) return {kind, folder / name};
   }
   return {Kind::kNone, {}};
@@ -79,11 +80,13 @@ Result<GgufTokenizer> read_gguf(const fs::path& path) {
 Result<GgufTokenizer> gguf_of_model_file(const fs::path& path, const Config& config) {
   PLUMB_TRY(const std::string bytes, read_text_file(path, kMaxTokenizerBytes));
   if (is_tiktoken(bytes)) {
-    return Error{ErrorCode::kUnsupported,
-                 path.string() + ": tiktoken's ranks have no merges for GGUF; convert them to a tokenizer.json (transformers)"};
+    return Error{ErrorCode::kUnsupported, path.string() +
+                                              ": tiktoken's ranks have no merges for GGUF; convert "
+                                              "them to a tokenizer.json (transformers)"};
   }
   PLUMB_TRY(const SentencePieceFile file, read_sentencepiece_file(path, bytes));
-  PLUMB_TRY(GgufTokenizer data, gguf_tokenizer_from_sentencepiece(file.model, file.edges, path.string()));
+  PLUMB_TRY(GgufTokenizer data,
+            gguf_tokenizer_from_sentencepiece(file.model, file.edges, path.string()));
   PLUMB_TRY_STATUS(complete_gguf_tokenizer(data, path.string(), config));
   return data;
 }
@@ -100,7 +103,8 @@ Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const fs::path& model) {
   const TokenizerFile file = find_file(model);
   const auto shared = [](Result<Tokenizer> tokenizer) -> Result<std::shared_ptr<const Tokenizer>> {
     if (!tokenizer.ok()) return tokenizer.error();
-    return std::shared_ptr<const Tokenizer>(std::make_shared<Tokenizer>(std::move(tokenizer).value()));
+    return std::shared_ptr<const Tokenizer>(
+        std::make_shared<Tokenizer>(std::move(tokenizer).value()));
   };
   if (file.kind == Kind::kNone) return std::shared_ptr<const Tokenizer>();
   if (file.kind == Kind::kModel) return shared(read_model_file(file.path));
@@ -114,7 +118,8 @@ Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const fs::path& model) {
   return data.error();
 }
 
-Result<std::optional<GgufTokenizer>> load_gguf_tokenizer(const fs::path& model, const Config& config) {
+Result<std::optional<GgufTokenizer>> load_gguf_tokenizer(const fs::path& model,
+                                                         const Config& config) {
   const TokenizerFile file = find_file(model);
   if (file.kind == Kind::kNone) return std::optional<GgufTokenizer>();
   if (file.kind == Kind::kGguf) {

@@ -17,6 +17,7 @@ namespace plumb {
 Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::filesystem::path& model);
 
 // The same, as what GGUF's metadata can hold of it, padded to the configuration's vocabulary; nothing when there is none.
-Result<std::optional<GgufTokenizer>> load_gguf_tokenizer(const std::filesystem::path& model, const Config& config);
+Result<std::optional<GgufTokenizer>> load_gguf_tokenizer(const std::filesystem::path& model,
+                                                         const Config& config);
 
 }  // namespace plumb

@@ -40,10 +40,14 @@ Result<TokenizerConfig> parse_tokenizer_config(std::string_view json, std::strin
     std::int32_t id = -1;
     const auto [end, code] = std::from_chars(key.data(), key.data() + key.size(), id);
     if (code != std::errc() || end != key.data() + key.size() || id < 0 || id >= kMaxTokens)
-      return corrupt("added_tokens_decoder has the id \"" + key + "\", which is no number from 0 to " + std::to_string(kMaxTokens - 1));
-    const bool is_token = token.is_object() && token.contains("content") && token["content"].is_string();
-    if (!is_token) return corrupt("added_tokens_decoder[\"" + key + "\"] has no \"content\" that is a string");
-    config.added_tokens.push_back({id, token["content"].get<std::string>(), token.value("special", Json(false)) == true});
+      return corrupt("added_tokens_decoder has the id \"" + key +
+                     "\", which is no number from 0 to " + std::to_string(kMaxTokens - 1));
+    const bool is_token =
+        token.is_object() && token.contains("content") && token["content"].is_string();
+    if (!is_token)
+      return corrupt("added_tokens_decoder[\"" + key + "\"] has no \"content\" that is a string");
+    config.added_tokens.push_back(
+        {id, token["content"].get<std::string>(), token.value("special", Json(false)) == true});
   }
   return config;
 }

@@ -32,5 +32,4 @@ class CharsMap {
   std::string replacements_;  // each ends with a zero byte
 };
 
-
 }  // namespace plumb

@@ -76,7 +76,8 @@ void add_newline_runs(const GgufTokenizer& data, std::vector<AddedToken>& tokens
   for (std::size_t id = 0; id < data.tokens.size(); ++id) {
     const std::string& text = data.tokens[id];
     const bool is_normal = id >= data.token_types.size() || data.token_types[id] == Type::kNormal;
-    if (!is_normal || text.size() < 2 || text.find_first_not_of('\n') != std::string::npos) continue;
+    if (!is_normal || text.size() < 2 || text.find_first_not_of('\n') != std::string::npos)
+      continue;
     tokens.push_back({static_cast<TokenId>(id), text, false, false, false, false, false});
   }
 }
@@ -99,7 +100,8 @@ Status fill_bpe(const GgufTokenizer& data, TokenizerParts& parts) {
   if (data.merges.empty())
     return Error{ErrorCode::kCorrupt, "tokenizer.ggml.merges is absent or empty"};
   PLUMB_TRY_STATUS(add_pieces(data.tokens, parts.model_vocabulary));
-  PLUMB_TRY(const std::vector<BpeMerge> merges, read_merges(data, parts.model_vocabulary, pre->raw));
+  PLUMB_TRY(const std::vector<BpeMerge> merges,
+            read_merges(data, parts.model_vocabulary, pre->raw));
   PLUMB_TRY(parts.model, make_bpe(parts.model_vocabulary, merges,
                                   {.unknown = std::nullopt,
                                    .continuing_subword_prefix = "",
@@ -144,19 +146,19 @@ Status fill_word_piece(const GgufTokenizer& data, TokenizerParts& parts) {
   constexpr TokenId kDefaultCls = 101;
   constexpr TokenId kDefaultSep = 102;
   constexpr std::int64_t kMaxCharacters = 100;  // transformers' BertTokenizer; GGUF does not say
-  const auto known = [&](std::optional<std::int32_t> id, TokenId fallback) -> std::optional<TokenId> {
+  const auto known = [&](std::optional<std::int32_t> id,
+                         TokenId fallback) -> std::optional<TokenId> {
     if (!id && static_cast<std::size_t>(fallback) >= texts.size()) return std::nullopt;
     return id.value_or(fallback);
   };
   const std::optional<TokenId> unknown = known(data.unk_id, kDefaultUnknown);
-  if (!unknown)
-    return Error{ErrorCode::kCorrupt, "tokenizer.ggml.unknown_token_id is absent"};
+  if (!unknown) return Error{ErrorCode::kCorrupt, "tokenizer.ggml.unknown_token_id is absent"};
   PLUMB_TRY_STATUS(add_pieces(texts, parts.model_vocabulary));
   parts.model = make_word_piece(parts.model_vocabulary, *unknown, kWordPiecePrefix, kMaxCharacters);
   const bool lowercase = data.lowercase.value_or(true);
   PLUMB_TRY(parts.normalizer,
-            make_bert_normalizer({.lowercase = lowercase,
-                                  .strip_accents = data.strip_accents.value_or(lowercase)}));
+            make_bert_normalizer(
+                {.lowercase = lowercase, .strip_accents = data.strip_accents.value_or(lowercase)}));
   PLUMB_TRY(parts.pre_tokenizer, make_bert_pre_tokenizer());
   parts.decoder = make_word_piece_decoder(kWordPiecePrefix, true);
   const bool bos = data.add_bos.value_or(true);
@@ -173,9 +175,10 @@ Result<Tokenizer> from_embedded_json(const GgufTokenizer& data, std::string_view
                                  fmt::format("{}: tokenizer.huggingface.json", where)));
   const auto tokens = static_cast<std::int64_t>(data.tokens.size());
   if (tokenizer.vocab_size() > tokens) {
-    return Error{ErrorCode::kCorrupt,
-                 fmt::format("{}: tokenizer.huggingface.json has {} tokens, tokenizer.ggml.tokens {}",
-                             where, tokenizer.vocab_size(), tokens)};
+    return Error{
+        ErrorCode::kCorrupt,
+        fmt::format("{}: tokenizer.huggingface.json has {} tokens, tokenizer.ggml.tokens {}", where,
+                    tokenizer.vocab_size(), tokens)};
   }
   return tokenizer;
 }
@@ -206,14 +209,17 @@ SentencePieceModel sentencepiece_model(const GgufTokenizer& data) {
 
 }  // namespace
 
-Result<GgufTokenizer> gguf_tokenizer_from_sentencepiece(const SentencePieceModel& model, const EdgeTokens& edges,
+Result<GgufTokenizer> gguf_tokenizer_from_sentencepiece(const SentencePieceModel& model,
+                                                        const EdgeTokens& edges,
                                                         std::string_view where) {
   const bool unigram = model.kind == SentencePieceModel::Kind::kUnigram;
-  if (!model.escape_whitespaces || (unigram ? model.byte_fallback : !model.charsmap.empty() || model.remove_extra_whitespaces)) {
+  if (!model.escape_whitespaces ||
+      (unigram ? model.byte_fallback : !model.charsmap.empty() || model.remove_extra_whitespaces)) {
     return unsupported(fmt::format("{}: GGUF cannot hold a {}", where,
-                                   !model.escape_whitespaces ? "model that leaves spaces as they are"
-                                   : unigram                 ? "Unigram model with byte fallback"
-                                                             : "BPE model that normalizes its text"));
+                                   !model.escape_whitespaces
+                                       ? "model that leaves spaces as they are"
+                                   : unigram ? "Unigram model with byte fallback"
+                                             : "BPE model that normalizes its text"));
   }
   GgufTokenizer data;
   data.model = unigram ? "t5" : "llama";

@@ -40,7 +40,8 @@ Config config_of(int vocab_size) {
 constexpr int kVocabSize = 1700;
 
 Result<GgufTokenizer> written(const std::string& folder) {
-  return gguf_tokenizer_from_json(read_text(folder + "/tokenizer.json"), folder, config_of(kVocabSize));
+  return gguf_tokenizer_from_json(read_text(folder + "/tokenizer.json"), folder,
+                                  config_of(kVocabSize));
 }
 
 struct Written {
@@ -62,13 +63,16 @@ void expect_fixture(const std::string& folder, const Written& expected) {
   ASSERT_TRUE(whole.ok()) << whole.error().message;
   ASSERT_TRUE(keys.ok()) << keys.error().message;
   std::set<std::string> other;
-  const auto check = [&](const nlohmann::json& item, const char* key, const EncodeOptions& options) {
+  const auto check = [&](const nlohmann::json& item, const char* key,
+                         const EncodeOptions& options) {
     const std::string text = item.at("text");
-    if (keys.value().encode(text, options).value() != item.at(key).get<Ids>()) other.insert(item.at("name"));
+    if (keys.value().encode(text, options).value() != item.at(key).get<Ids>())
+      other.insert(item.at("name"));
   };
   for (const nlohmann::json& item : nlohmann::json::parse(read_text(folder + "/cases.json"))) {
     const std::string text = item.at("text");
-    const bool decided_otherwise = item.at("name").get<std::string>().starts_with("rstrip over");  // fixtures_test.cpp
+    const bool decided_otherwise =
+        item.at("name").get<std::string>().starts_with("rstrip over");  // fixtures_test.cpp
     if (!decided_otherwise) {
       EXPECT_EQ(whole.value().encode(text, {.add_special = true, .parse_special = true}).value(),
                 item.at("ids_with_special").get<Ids>());
@@ -85,13 +89,25 @@ void expect_fixture(const std::string& folder, const Written& expected) {
 
 TEST(GgufWritten, GivesTheIdsOfEveryFixture) {
   // lstrip, rstrip, single_word and normalized of added tokens have no key.
-  const std::set<std::string> flags = {"own 10", "own 12", "own 13", "own 14", "own 15", "own 16", "own 19",
-                                       "own 20", "own 21", "own 22", "own 24", "own 7",  "own 8",  "own 9"};
+  const std::set<std::string> flags = {"own 10", "own 12", "own 13", "own 14", "own 15",
+                                       "own 16", "own 19", "own 20", "own 21", "own 22",
+                                       "own 24", "own 7",  "own 8",  "own 9"};
   // Metaspace puts no U+2581 before a text that begins with a space, nor, "first", after an added token; llama.cpp does both.
-  const std::set<std::string> prefix = {
-      "200 spaces", "200 spaces and a letter", "ascii", "chat markers", "leading and trailing spaces", "leading space",
-      "one space",  "other markers",           "own 1", "own 2",        "own 3",                       "seven spaces",
-      "space digits", "three spaces",          "two spaces"};
+  const std::set<std::string> prefix = {"200 spaces",
+                                        "200 spaces and a letter",
+                                        "ascii",
+                                        "chat markers",
+                                        "leading and trailing spaces",
+                                        "leading space",
+                                        "one space",
+                                        "other markers",
+                                        "own 1",
+                                        "own 2",
+                                        "own 3",
+                                        "seven spaces",
+                                        "space digits",
+                                        "three spaces",
+                                        "two spaces"};
   // Added tokens of U+2581 are written as spaces, as llama.cpp does, and then do not match U+2581 in the text.
   const std::set<std::string> underscores = {"own 4", "underscores"};
   const std::map<std::string, Written> expected = {
@@ -117,7 +133,8 @@ TEST(GgufWritten, RefusesWhatGgufCannotSay) {
     return "has the normalizer " + type + ", which GGUF cannot hold for this kind of tokenizer";
   };
   const std::string stages = "has a pre-tokenizer that no name in GGUF stands for";
-  const std::string across = "cuts at each space and has the token \"\u2581\u2581\" across one, which GGUF cannot hold";
+  const std::string across =
+      "cuts at each space and has the token \"\u2581\u2581\" across one, which GGUF cannot hold";
   const std::map<std::string, std::string> expected = {
       {"added_tokens_normalized", normalizer("Lowercase")},
       {"lowercase_strip", normalizer("NFKD")},
@@ -141,15 +158,17 @@ TEST(GgufWritten, SentencePieceModelsKeepTheirIds) {
   for (const std::string folder : {"llama2", "gemma"}) {
     const auto model = read_sentencepiece(read_text(folder + "/tokenizer.model"), folder);
     ASSERT_TRUE(model.ok()) << model.error().message;
-    const auto data = gguf_tokenizer_from_sentencepiece(model.value(), default_edges(model.value()), folder);
+    const auto data =
+        gguf_tokenizer_from_sentencepiece(model.value(), default_edges(model.value()), folder);
     ASSERT_TRUE(data.ok()) << data.error().message;
     const auto tokenizer = Tokenizer::from_gguf(data.value(), folder);
     ASSERT_TRUE(tokenizer.ok()) << tokenizer.error().message;
     for (const nlohmann::json& item : nlohmann::json::parse(read_text(folder + "/cases.json"))) {
       SCOPED_TRACE(folder + ": " + item.at("name").get<std::string>());
       const std::string text = item.at("text");
-      EXPECT_EQ(tokenizer.value().encode(text, {.add_special = false, .parse_special = false}).value(),
-                item.at("sentencepiece").get<Ids>());
+      EXPECT_EQ(
+          tokenizer.value().encode(text, {.add_special = false, .parse_special = false}).value(),
+          item.at("sentencepiece").get<Ids>());
     }
   }
 }
@@ -163,8 +182,10 @@ TEST(GgufWritten, EveryNameOfAPreTokenizerIsFound) {
     nlohmann::json json = nlohmann::json::parse(read_text("gpt2/tokenizer.json"));
     json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", nlohmann::json::array()}};
     for (const std::string& pattern : stages.patterns) {
-      json["pre_tokenizer"]["pretokenizers"].push_back(
-          {{"type", "Split"}, {"pattern", {{"Regex", pattern}}}, {"behavior", "Isolated"}, {"invert", false}});
+      json["pre_tokenizer"]["pretokenizers"].push_back({{"type", "Split"},
+                                                        {"pattern", {{"Regex", pattern}}},
+                                                        {"behavior", "Isolated"},
+                                                        {"invert", false}});
     }
     json["pre_tokenizer"]["pretokenizers"].push_back(
         {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}});

@@ -53,7 +53,8 @@ EdgeTokens apply_tokenizer_config(const TokenizerConfig& config, SentencePieceMo
 EdgeTokens default_edges(const SentencePieceModel& model);
 
 // The same data as GGUF's metadata has it: "llama" for BPE, "t5" for Unigram. An error for what those cannot hold.
-Result<GgufTokenizer> gguf_tokenizer_from_sentencepiece(const SentencePieceModel& model, const EdgeTokens& edges,
+Result<GgufTokenizer> gguf_tokenizer_from_sentencepiece(const SentencePieceModel& model,
+                                                        const EdgeTokens& edges,
                                                         std::string_view where);
 
 Result<Tokenizer> make_sentencepiece_tokenizer(const SentencePieceModel& model,

@@ -22,10 +22,12 @@ EdgeTokens apply_tokenizer_config(const TokenizerConfig& config, SentencePieceMo
   for (const TokenizerConfig::Token& token : config.added_tokens) {
     const auto id = static_cast<std::size_t>(token.id);
     while (model.pieces.size() <= id)
-      model.pieces.push_back({fmt::format("[PAD{}]", model.pieces.size()), kPaddingScore, Type::kUnused});
+      model.pieces.push_back(
+          {fmt::format("[PAD{}]", model.pieces.size()), kPaddingScore, Type::kUnused});
     SentencePieceModel::Piece& piece = model.pieces[id];
     piece.text = token.content;
-    if (piece.type != Type::kUnknown) piece.type = token.special ? Type::kControl : Type::kUserDefined;
+    if (piece.type != Type::kUnknown)
+      piece.type = token.special ? Type::kControl : Type::kUserDefined;
   }
   const EdgeTokens edges = default_edges(model);
   return {config.add_bos.value_or(edges.bos), config.add_eos.value_or(edges.eos)};

@@ -15,7 +15,7 @@ namespace plumb {
 // Digits in threes from the right: the two published patterns whose lookahead needs more than one character, and which a
 // matcher that tries each position would take quadratic time for.
 enum class DigitGroups : unsigned char {
-  kMatches,     // \d{1,3}(?=(?:\d{3})*\b): each group is a match, where no letter follows the run (Cohere)
+  kMatches,  // \d{1,3}(?=(?:\d{3})*\b): each group is a match, where no letter follows the run (Cohere)
   kBoundaries,  // (?=(\d{3})+(?!\d)): an empty match before each full group (SuperBPE)
 };
 

@@ -11,8 +11,8 @@
 #include "text/bpe.h"
 #include "text/byte_level.h"
 #include "text/chars_map.h"
-#include "text/tokenizer.h"
 #include "text/tiktoken_config.h"
+#include "text/tokenizer.h"
 #include "text/tokenizer_parts.h"
 
 namespace plumb {

@@ -9,7 +9,8 @@
 namespace plumb {
 
 // `vocabulary` must outlive the model; pieces that go on a word begin with `prefix`. Words of more characters are unknown.
-ModelPtr make_word_piece(const Vocabulary& vocabulary, TokenId unknown, std::string_view prefix, std::int64_t max_characters);
+ModelPtr make_word_piece(const Vocabulary& vocabulary, TokenId unknown, std::string_view prefix,
+                         std::int64_t max_characters);
 
 Result<ModelPtr> read_word_piece(const Json& json, Vocabulary& vocabulary);
 Result<ModelPtr> read_word_level(const Json& json, Vocabulary& vocabulary);

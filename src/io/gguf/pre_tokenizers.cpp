@@ -65,21 +65,19 @@ constexpr const char* kMiniCpm5 =
 constexpr const char* kIdeographs = R"([一-龥ࠀ-一가-퟿]+)";
 constexpr const char* kMarks = R"([\p{P}$+<=>^~|`]+)";
 // The cased letters as deepseek-llm's tokenizer.json lists them.
-constexpr const char* kDeepSeekLetters =
-    R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯ)"
-    R"(Ͱ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-)"
-    R"(ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽ)"
-    R"(Ა-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕ)"
-    R"(Ἐ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-)"
-    R"(ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐ)"
-    R"(ῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓ)"
-    R"(ℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿ)"
-    R"(ⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳ)"
-    R"(Ꙁ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿ)"
-    R"(ﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓)"
-    R"(𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
-constexpr const char* kDeepSeekMarks =
-    R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)";
+constexpr const char* kDeepSeekLetters = R"(\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯ)"
+                                         R"(Ͱ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-)"
+                                         R"(ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽ)"
+                                         R"(Ა-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕ)"
+                                         R"(Ἐ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-)"
+                                         R"(ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐ)"
+                                         R"(ῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓ)"
+                                         R"(ℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿ)"
+                                         R"(ⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳ)"
+                                         R"(Ꙁ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿ)"
+                                         R"(ﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓)"
+                                         R"(𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+)";
+constexpr const char* kDeepSeekMarks = R"(\s?[!-/:-~！-／：-～‘-‟　-。]+)";
 
 struct Entry {
   std::vector<std::string_view> names;  // the first is written
@@ -88,10 +86,12 @@ struct Entry {
 
 const std::vector<Entry>& table() {
   static const std::vector<Entry> entries = {
-      {{"gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum", "exaone4", "olmo", "jais", "trillion", "granite-docling", "mpt",
-        "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en", "jina-v2-code", "roberta-bpe", "modern-bert"},
+      {{"gpt-2", "phi-2", "gigachat", "a.x-4.0", "mellum", "exaone4", "olmo", "jais", "trillion",
+        "granite-docling", "mpt", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "jina-v1-en",
+        "jina-v2-code", "roberta-bpe", "modern-bert"},
        {.patterns = {kGpt2}}},
-      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano"},
+      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+        "jina-v5-nano"},
        {.patterns = {kLlama3}, .ignore_merges = true, .add_bos = true}},
       {{"smaug-bpe", "dbrx", "chatglm-bpe"}, {.patterns = {kLlama3}}},
       {{"glm4", "glm5"}, {.patterns = {kLlama3}, .ignore_merges = true}},
@@ -101,16 +101,19 @@ const std::vector<Entry>& table() {
       {{"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}, {.patterns = {kO200k}}},
       {{"granite-embed-multi-97m"}, {.patterns = {kO200k}, .ignore_merges = true}},
       {{"tekken"}, {.patterns = {kTekken}, .ignore_merges = true, .add_bos = true}},
-      {{"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b", "mellum2"},
+      {{"starcoder", "refact", "command-r", "smollm", "codeshell", "exaone", "minerva-7b",
+        "mellum2"},
        {.patterns = {R"(\p{N})", kGpt2}}},
       // The models cut runs of digits after the byte alphabet; on the text only ASCII digits do the same.
       {{"falcon"}, {.patterns = {kMarks, kGpt2, "[0-9]+", "[0-9][0-9][0-9]"}}},
       {{"default"}, {.patterns = {R"([\p{P}$+<=>^~|]+)", kGpt2, R"(\p{N}+)", "[0-9][0-9][0-9]"}}},
       {{"bloom", "gpt3-finnish", "poro-chat"}, {.patterns = {kBloom}}},
       {{"viking"}, {.patterns = {kBloom, R"(\p{N})"}}},
-      {{"deepseek-coder"}, {.patterns = {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kIdeographs, R"(\p{N})"}}},
+      {{"deepseek-coder"},
+       {.patterns = {R"([\r\n])", R"(\s?\p{L}+)", R"(\s?\p{P}+)", kIdeographs, R"(\p{N})"}}},
       {{"deepseek-llm"},
-       {.patterns = {R"([\r\n])", kDeepSeekLetters, kDeepSeekMarks, R"(\s+$)", kIdeographs, R"(\p{N})"}}},
+       {.patterns = {R"([\r\n])", kDeepSeekLetters, kDeepSeekMarks, R"(\s+$)", kIdeographs,
+                     R"(\p{N})"}}},
       {{"deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"},
        {.patterns = {R"(\p{N}{1,3})", kKanaAndIdeographs, kDeepSeekV3}}},
       {{"spark2_5"}, {.patterns = {R"(\p{N}{1,3})", kKanaAndIdeographs, kSpark, R"(\p{N})"}}},
@@ -127,11 +130,12 @@ const std::vector<Entry>& table() {
       {{"tiny_aya", "cohere2moe"}, {.patterns = {R"(\d{1,3}(?=(?:\d{3})*\b))", kO200k}}},
       // The tokens of whole images and sentinels are special tokens besides.
       {{"chameleon"},
-       {.patterns = {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z", R"(([\t\n]|    |  ))", R"(\p{N})",
-                     R"([\p{P}!-/:-@\[-`{-~])", kGpt2},
+       {.patterns = {"<sentinel:[0-9]+>", "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z",
+                     R"(([\t\n]|    |  ))", R"(\p{N})", R"([\p{P}!-/:-@\[-`{-~])", kGpt2},
         .add_bos = true}},
       // SentencePiece's pieces as byte-pair encoding: U+2581 for a space, no byte alphabet, lines apart.
-      {{"gemma4", "granite-embed-multi-311m"}, {.patterns = {R"([^\n]+|[\n]+)"}, .add_bos = true, .raw = true}},
+      {{"gemma4", "granite-embed-multi-311m"},
+       {.patterns = {R"([^\n]+|[\n]+)"}, .add_bos = true, .raw = true}},
       {{"sarvam-moe"}, {.patterns = {R"([^\n]+|[\n]+)"}, .raw = true}},
   };
   return entries;
@@ -167,17 +171,19 @@ std::vector<std::string> without_escapes(const std::vector<std::string>& pattern
 
 const GgufPreTokenizer* gguf_pre_tokenizer(std::string_view name) {
   for (const Entry& entry : table()) {
-    if (std::find(entry.names.begin(), entry.names.end(), name) != entry.names.end()) return &entry.stages;
+    if (std::find(entry.names.begin(), entry.names.end(), name) != entry.names.end())
+      return &entry.stages;
   }
   return nullptr;
 }
 
-std::optional<std::string_view> gguf_pre_tokenizer_name(const std::vector<std::string>& patterns, bool ignore_merges,
-                                                        bool nfc) {
+std::optional<std::string_view> gguf_pre_tokenizer_name(const std::vector<std::string>& patterns,
+                                                        bool ignore_merges, bool nfc) {
   const std::vector<std::string> wanted = without_escapes(patterns);
   std::optional<std::string_view> other;
   for (const Entry& entry : table()) {
-    if (entry.stages.raw || entry.stages.ignore_merges != ignore_merges || without_escapes(entry.stages.patterns) != wanted)
+    if (entry.stages.raw || entry.stages.ignore_merges != ignore_merges ||
+        without_escapes(entry.stages.patterns) != wanted)
       continue;
     if (entry.stages.nfc == nfc) return entry.names.front();
     if (!other) other = entry.names.front();

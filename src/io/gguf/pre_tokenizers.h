@@ -24,7 +24,8 @@ const GgufPreTokenizer* gguf_pre_tokenizer(std::string_view name);
 
 // The name for these patterns of byte-level BPE; rather one whose models normalize as `nfc` says. \r, \n and \t may be written
 // either way. Nothing when no name has them.
-std::optional<std::string_view> gguf_pre_tokenizer_name(const std::vector<std::string>& patterns, bool ignore_merges, bool nfc);
+std::optional<std::string_view> gguf_pre_tokenizer_name(const std::vector<std::string>& patterns,
+                                                        bool ignore_merges, bool nfc);
 
 std::vector<std::string_view> gguf_pre_tokenizer_names();  // all that are known
 

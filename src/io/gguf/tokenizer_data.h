@@ -44,8 +44,9 @@ struct GgufTokenizer {
   std::vector<std::byte> precompiled_charsmap;  // Unigram's normalizer
   std::optional<bool> lowercase;                // WordPiece's normalizer
   std::optional<bool> strip_accents;
-  std::string huggingface_json;  // the whole tokenizer.json where the file carries it, "" when absent
-  std::string chat_template;     // "" when absent
+  std::string
+      huggingface_json;       // the whole tokenizer.json where the file carries it, "" when absent
+  std::string chat_template;  // "" when absent
 };
 
 }  // namespace plumb

@@ -17,7 +17,8 @@ Error unsupported(const std::string& what) {
 }
 
 Error normalizer_error(const Json& stage) {
-  return unsupported("has the normalizer " + stage_type(stage) + ", which GGUF cannot hold for this kind of tokenizer");
+  return unsupported("has the normalizer " + stage_type(stage) +
+                     ", which GGUF cannot hold for this kind of tokenizer");
 }
 
 Error pre_tokenizer_error() {
@@ -42,16 +43,18 @@ std::optional<std::string> pattern(const Json& stage, const char* kind) {
 }
 
 bool is_replace(const Json& stage, const char* kind, std::string_view from, std::string_view to) {
-  return stage_type(stage) == "Replace" && pattern(stage, kind) == from && text(stage, "content") == to;
+  return stage_type(stage) == "Replace" && pattern(stage, kind) == from &&
+         text(stage, "content") == to;
 }
 
 // Falcon cuts digits after the byte alphabet.
 bool is_falcon(const std::vector<Json>& stages) {
-  return stages.size() == 4 && stage_type(stages[0]) == "Punctuation" && text(stages[0], "behavior") == "Contiguous" &&
-         stage_type(stages[1]) == "ByteLevel" && !flag(stages[1], "add_prefix_space", true) &&
-         flag(stages[1], "use_regex", true) && stage_type(stages[2]) == "Digits" &&
-         !flag(stages[2], "individual_digits", false) && stage_type(stages[3]) == "Split" &&
-         pattern(stages[3], "Regex") == "[0-9][0-9][0-9]" && text(stages[3], "behavior") == "Isolated";
+  return stages.size() == 4 && stage_type(stages[0]) == "Punctuation" &&
+         text(stages[0], "behavior") == "Contiguous" && stage_type(stages[1]) == "ByteLevel" &&
+         !flag(stages[1], "add_prefix_space", true) && flag(stages[1], "use_regex", true) &&
+         stage_type(stages[2]) == "Digits" && !flag(stages[2], "individual_digits", false) &&
+         stage_type(stages[3]) == "Split" && pattern(stages[3], "Regex") == "[0-9][0-9][0-9]" &&
+         text(stages[3], "behavior") == "Isolated";
 }
 
 Result<std::string> name_of(const std::vector<Json>& stages, bool ignore_merges, bool nfc) {
@@ -64,7 +67,8 @@ Result<std::string> name_of(const std::vector<Json>& stages, bool ignore_merges,
       if (flag(stage, "use_regex", true)) patterns.emplace_back(kGpt2Pattern);
     } else if (type == "Digits" && !is_last) {
       patterns.emplace_back(flag(stage, "individual_digits", false) ? R"(\p{N})" : R"(\p{N}+)");
-    } else if (type == "Split" && !is_last && pattern(stage, "Regex") && text(stage, "behavior") == "Isolated") {
+    } else if (type == "Split" && !is_last && pattern(stage, "Regex") &&
+               text(stage, "behavior") == "Isolated") {
       patterns.push_back(*pattern(stage, "Regex"));
     } else {
       return pre_tokenizer_error();
@@ -77,7 +81,8 @@ Result<std::string> name_of(const std::vector<Json>& stages, bool ignore_merges,
 
 Status read_metaspace(const Json& stage, SentencePieceSpaces& spaces) {
   const std::string scheme = text(stage, "prepend_scheme");
-  if (text(stage, "replacement") != kSpace) return unsupported("has a Metaspace that does not write U+2581");
+  if (text(stage, "replacement") != kSpace)
+    return unsupported("has a Metaspace that does not write U+2581");
   spaces.add_prefix = scheme.empty() ? flag(stage, "add_prefix_space", true) : scheme != "never";
   spaces.splits = flag(stage, "split", true);
   return {};
@@ -89,7 +94,8 @@ std::optional<std::int64_t> id_of(const Json& ids) {
 }
 
 Status read_template(const Json& stage, EdgeIds& edges) {
-  const Error error = unsupported("has a post-processor that adds more than one token on a side, which GGUF cannot hold");
+  const Error error = unsupported(
+      "has a post-processor that adds more than one token on a side, which GGUF cannot hold");
   bool after_text = false;
   const auto single = stage.find("single");
   if (single == stage.end() || !single->is_array()) return error;
@@ -160,7 +166,8 @@ Result<SentencePieceSpaces> sentencepiece_spaces(const Json& root, bool is_unigr
       escapes = true;
     } else if (is_unigram && stage_type(stage) == "Precompiled" && spaces.charsmap.empty()) {
       spaces.charsmap = text(stage, "precompiled_charsmap");
-    } else if (is_unigram && (is_replace(stage, "Regex", " {2,}", " ") || is_replace(stage, "Regex", " {2,}", kSpace))) {
+    } else if (is_unigram && (is_replace(stage, "Regex", " {2,}", " ") ||
+                              is_replace(stage, "Regex", " {2,}", kSpace))) {
       spaces.collapses = true;
     } else if (is_unigram && stage_type(stage) == "Strip" && flag(stage, "strip_right", true)) {
       continue;  // SentencePiece's own removal of spaces at the ends
@@ -180,7 +187,8 @@ Result<SentencePieceSpaces> sentencepiece_spaces(const Json& root, bool is_unigr
       return pre_tokenizer_error();
     }
   }
-  if (!escapes) return unsupported("does not write spaces as U+2581, as GGUF's SentencePiece tokenizers do");
+  if (!escapes)
+    return unsupported("does not write spaces as U+2581, as GGUF's SentencePiece tokenizers do");
   return spaces;
 }
 
@@ -188,9 +196,12 @@ Result<BertStages> bert_stages(const Json& root) {
   const std::vector<Json> normalizers = tokenizer_stages(root.value("normalizer", Json()));
   const std::vector<Json> pre_tokenizers = tokenizer_stages(root.value("pre_tokenizer", Json()));
   const bool is_bert = normalizers.size() == 1 && stage_type(normalizers[0]) == "BertNormalizer" &&
-                       flag(normalizers[0], "clean_text", true) && flag(normalizers[0], "handle_chinese_chars", true) &&
-                       pre_tokenizers.size() == 1 && stage_type(pre_tokenizers[0]) == "BertPreTokenizer";
-  if (!is_bert) return unsupported("has a WordPiece model without BERT's own normalizer and pre-tokenizer");
+                       flag(normalizers[0], "clean_text", true) &&
+                       flag(normalizers[0], "handle_chinese_chars", true) &&
+                       pre_tokenizers.size() == 1 &&
+                       stage_type(pre_tokenizers[0]) == "BertPreTokenizer";
+  if (!is_bert)
+    return unsupported("has a WordPiece model without BERT's own normalizer and pre-tokenizer");
   const bool lowercase = flag(normalizers[0], "lowercase", true);
   return BertStages{lowercase, flag(normalizers[0], "strip_accents", lowercase)};
 }
@@ -200,7 +211,8 @@ Result<EdgeIds> edge_ids(const Json& root) {
   for (const Json& stage : tokenizer_stages(root.value("post_processor", Json()))) {
     const std::string type = stage_type(stage);
     if (type == "TemplateProcessing") PLUMB_TRY_STATUS(read_template(stage, edges));
-    if (type == "BertProcessing" || type == "RobertaProcessing") PLUMB_TRY_STATUS(read_cls_sep(stage, edges));
+    if (type == "BertProcessing" || type == "RobertaProcessing")
+      PLUMB_TRY_STATUS(read_cls_sep(stage, edges));
   }
   return edges;
 }

@@ -95,7 +95,9 @@ class Builder {
     return {};
   }
 
-  Status named(const Error& error) const { return Error{error.code, std::string(where_) + ": " + error.message}; }
+  Status named(const Error& error) const {
+    return Error{error.code, std::string(where_) + ": " + error.message};
+  }
 
   template <class T>
   Result<T> named(Result<T> result) const {
@@ -132,7 +134,8 @@ class Builder {
     }
     constexpr std::size_t kBytes = 256;
     if (bytes != kBytes)
-      return unsupported("has " + std::to_string(bytes) + " tokens of bytes, GGUF's byte fallback needs 256");
+      return unsupported("has " + std::to_string(bytes) +
+                         " tokens of bytes, GGUF's byte fallback needs 256");
     PLUMB_TRY_STATUS(add_added_tokens(root));
     PLUMB_TRY_STATUS(score_by_merges(merges));
     return finish_sentencepiece(root, model.value("unk_token", Json()), spaces);
@@ -143,11 +146,13 @@ class Builder {
     if (model.value("byte_fallback", Json(false)) == true)
       return unsupported("is a Unigram model with byte fallback, which GGUF cannot hold");
     PLUMB_TRY(const SentencePieceSpaces spaces, named(sentencepiece_spaces(root, true)));
-    if (!model.contains("vocab") || !model["vocab"].is_array()) return corrupt("has no list \"vocab\"");
+    if (!model.contains("vocab") || !model["vocab"].is_array())
+      return corrupt("has no list \"vocab\"");
     for (const Json& entry : model["vocab"]) {
       if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number())
         return corrupt("has an entry of \"vocab\" that is not a piece and its score");
-      PLUMB_TRY_STATUS(put(entry[0].get<std::string>(), tokenizer_.scores.size(), GgufTokenType::kNormal));
+      PLUMB_TRY_STATUS(
+          put(entry[0].get<std::string>(), tokenizer_.scores.size(), GgufTokenType::kNormal));
       tokenizer_.scores.push_back(entry[1].get<float>());
     }
     const Json unknown = model.value("unk_id", Json());
@@ -164,16 +169,19 @@ class Builder {
     return finish_sentencepiece(root, piece, spaces);
   }
 
-  Status finish_sentencepiece(const Json& root, const Json& unknown, const SentencePieceSpaces& spaces) {
+  Status finish_sentencepiece(const Json& root, const Json& unknown,
+                              const SentencePieceSpaces& spaces) {
     tokenizer_.add_space_prefix = spaces.add_prefix;
     for (std::size_t i = 0; spaces.splits && i < tokenizer_.tokens.size(); ++i) {
-      if (tokenizer_.token_types[i] == GgufTokenType::kNormal && tokenizer_.tokens[i].find(kSpace, 1) != std::string::npos)
+      if (tokenizer_.token_types[i] == GgufTokenType::kNormal &&
+          tokenizer_.tokens[i].find(kSpace, 1) != std::string::npos)
         return unsupported("cuts at each space and has the token \"" + tokenizer_.tokens[i] +
                            "\" across one, which GGUF cannot hold");
     }
     if (unknown.is_string()) tokenizer_.unk_id = id_of(unknown.get<std::string>());
     if (tokenizer_.unk_id)
-      tokenizer_.token_types[static_cast<std::size_t>(*tokenizer_.unk_id)] = GgufTokenType::kUnknown;
+      tokenizer_.token_types[static_cast<std::size_t>(*tokenizer_.unk_id)] =
+          GgufTokenType::kUnknown;
     PLUMB_TRY_STATUS(add_template(root));
     PLUMB_TRY_STATUS(pad());
     tokenizer_.scores.resize(tokenizer_.tokens.size(), kAddedScore);
@@ -197,11 +205,13 @@ class Builder {
     }
     for (const auto& [text, id] : ids) {
       for (std::size_t i = 1; i < text.size(); ++i) {
-        if (!is_character_end(text, i) || !ids.contains(text.substr(0, i)) || !ids.contains(text.substr(i))) continue;
+        if (!is_character_end(text, i) || !ids.contains(text.substr(0, i)) ||
+            !ids.contains(text.substr(i)))
+          continue;
         const std::string pair = std::string(text.substr(0, i)) + " " + std::string(text.substr(i));
         if (!pairs.contains(pair))
-          return unsupported("does not merge \"" + pair + "\" though it has the token \"" + std::string(text) +
-                             "\"; GGUF's scores cannot say so");
+          return unsupported("does not merge \"" + pair + "\" though it has the token \"" +
+                             std::string(text) + "\"; GGUF's scores cannot say so");
       }
     }
     return {};
@@ -228,7 +238,9 @@ class Builder {
     tokenizer_.token_types[static_cast<std::size_t>(*tokenizer_.unk_id)] = GgufTokenType::kControl;
     PLUMB_TRY(const EdgeIds edges, named(edge_ids(root)));
     if (!edges.first || !edges.last)
-      return unsupported("is a WordPiece tokenizer that does not add a token before and after a text, as GGUF's does");
+      return unsupported(
+          "is a WordPiece tokenizer that does not add a token before and after a text, as GGUF's "
+          "does");
     PLUMB_TRY(tokenizer_.bos_id, within(*edges.first));
     PLUMB_TRY(tokenizer_.sep_id, within(*edges.last));
     tokenizer_.eos_id = tokenizer_.sep_id;
@@ -240,7 +252,8 @@ class Builder {
       const GgufTokenType type = tokenizer_.token_types[i];
       std::string& text = tokenizer_.tokens[i];
       if (type == GgufTokenType::kControl || type == GgufTokenType::kUserDefined) continue;
-      const bool continues = text.starts_with(kWordPiecePrefix) && text.size() > kWordPiecePrefix.size();
+      const bool continues =
+          text.starts_with(kWordPiecePrefix) && text.size() > kWordPiecePrefix.size();
       text = continues ? text.substr(kWordPiecePrefix.size()) : std::string(kSpace) + text;
     }
     return {};
@@ -276,7 +289,8 @@ class Builder {
       // llama.cpp looks for them in the text before it writes spaces as U+2581.
       if (!is_special && (tokenizer_.model == "llama" || tokenizer_.model == "t5"))
         text = with_spaces(std::move(text));
-      PLUMB_TRY_STATUS(put(text, token["id"], is_special ? GgufTokenType::kControl : GgufTokenType::kUserDefined));
+      PLUMB_TRY_STATUS(put(text, token["id"],
+                           is_special ? GgufTokenType::kControl : GgufTokenType::kUserDefined));
     }
     return {};
   }
@@ -306,7 +320,8 @@ class Builder {
     for (const Json& merge : model["merges"]) {
       if (merge.is_string()) {
         merges.push_back(merge.get<std::string>());
-      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
+                 merge[1].is_string()) {
         merges.push_back(merge[0].get<std::string>() + " " + merge[1].get<std::string>());
       } else {
         return corrupt("has a merge that is not two strings");
@@ -323,7 +338,8 @@ class Builder {
 
   Result<std::int32_t> within(std::int64_t id) const {
     if (id < 0 || static_cast<std::uint64_t>(id) >= tokenizer_.tokens.size())
-      return corrupt("has a post-processor with the id " + std::to_string(id) + ", outside its vocabulary");
+      return corrupt("has a post-processor with the id " + std::to_string(id) +
+                     ", outside its vocabulary");
     return static_cast<std::int32_t>(id);
   }
 
@@ -370,7 +386,8 @@ class Builder {
 
 }  // namespace
 
-Status complete_gguf_tokenizer(GgufTokenizer& tokenizer, std::string_view where, const Config& config) {
+Status complete_gguf_tokenizer(GgufTokenizer& tokenizer, std::string_view where,
+                               const Config& config) {
   Builder builder(where, config);
   PLUMB_TRY(tokenizer, builder.complete(std::move(tokenizer)));
   return {};
@@ -379,7 +396,8 @@ Status complete_gguf_tokenizer(GgufTokenizer& tokenizer, std::string_view where,
 Result<GgufTokenizer> gguf_tokenizer_from_json(std::string_view json, std::string_view where,
                                                const Config& config) {
   PLUMB_TRY_STATUS(check_json(json, where, kMaxDepth));
-  PLUMB_TRY(GgufTokenizer tokenizer, Builder(where, config).build(Json::parse(json, nullptr, false)));
+  PLUMB_TRY(GgufTokenizer tokenizer,
+            Builder(where, config).build(Json::parse(json, nullptr, false)));
   tokenizer.huggingface_json = json;
   return tokenizer;
 }

@@ -16,6 +16,7 @@ Result<GgufTokenizer> gguf_tokenizer_from_json(std::string_view json, std::strin
                                                const Config& config);
 
 // Pads the tokens to the vocabulary of `config` and takes the special ids from it that the tokenizer does not have.
-Status complete_gguf_tokenizer(GgufTokenizer& tokenizer, std::string_view where, const Config& config);
+Status complete_gguf_tokenizer(GgufTokenizer& tokenizer, std::string_view where,
+                               const Config& config);
 
 }  // namespace plumb
