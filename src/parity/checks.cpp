@@ -16,7 +16,7 @@ constexpr double kSpread = 3;
 bool sums(const Operation& operation) {
   return std::holds_alternative<Linear>(operation) || std::holds_alternative<Attend>(operation) ||
          std::holds_alternative<Experts>(operation) || std::holds_alternative<Logits>(operation) ||
-         std::holds_alternative<Router>(operation);
+         std::holds_alternative<Router>(operation) || std::holds_alternative<DeltaRule>(operation);
 }
 
 // Relative error that a float32 engine may have where ours, which sums in double, has none: element-wise stages round a few

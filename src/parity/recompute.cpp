@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/check.h"
+#include "parity/choices.h"
 
 namespace plumb {
 namespace {
@@ -184,6 +185,9 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
                                       ? other->second(stage, operands, context)
                                       : run_stage(stage, operands, context);
   if (!stage.states.empty()) states_after_[key] = std::move(states);
+  if (const int choice = choice_of(stage); choice >= 0) {
+    if (const auto theirs = captured(step, {index, choice})) take_order_of(stage, theirs->values, result);
+  }
   return result;
 }
 
