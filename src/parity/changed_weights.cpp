@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "core/float_bits.h"
+
 namespace plumb {
 namespace {
 
@@ -44,6 +46,15 @@ WeightPtr scaled(WeightPtr weight, double factor) {
         base.read_row(row, out);
         for (double& value : out)
           value *= factor;
+      });
+}
+
+WeightPtr rounded_with_offset(WeightPtr weight, double offset) {
+  return std::make_shared<Changed>(
+      std::move(weight), [offset](const Weight& base, std::int64_t row, std::span<double> out) {
+        base.read_row(row, out);
+        for (double& value : out)
+          value = round_to_bfloat16(static_cast<float>(offset + value)) - offset;
       });
 }
 

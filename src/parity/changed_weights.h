@@ -13,6 +13,9 @@ WeightPtr reordered_rows(WeightPtr weight, std::vector<std::int64_t> order);
 // Every element times `factor`.
 WeightPtr scaled(WeightPtr weight, double factor);
 
+// The sum of `offset` and each element is rounded to bfloat16, as when it is added once, in the file's type, and stored.
+WeightPtr rounded_with_offset(WeightPtr weight, double offset);
+
 // Input columns outside [first, first + count) are zero: what one rank of a row-parallel projection holds.
 WeightPtr column_range(WeightPtr weight, std::int64_t first, std::int64_t count);
 

@@ -16,7 +16,7 @@ struct Residual {
   double bit_match;  // share of elements that are equal
 };
 
-// `y` against `f`, of equal shapes. Masked scores (-inf, or -1e30 and below, on both sides) are left out; an element that is
+// `y` against `f`, of equal shapes. Masked scores (-inf, or -6e4 and below, on both sides) are left out; an element that is
 // not finite on one side only counts as an error of the size of everything.
 Residual residual(const Tensor& y, const Tensor& f);
 

@@ -12,6 +12,8 @@ const Range kEps{1e-12, 1e-1, true, false, {1e-5, 1e-6, 1e-8, 1e-12, 1e-3, 1e-4,
 const Range kTheta{1e2, 1e9, true, false, {1e4, 1e6, 5e5, 1e5, 1e7, 1.5e5, 1.6e5, 2e6, 5e6, 1e3}};
 const Range kFactor{1e-3, 1e3, true, false, {1, 2, 4, 8, 16, 32, 64, 0.5, 0.25, 0.125}};
 const Range kCap{1e-1, 1e4, true, false, {20, 30, 50, 100}};
+// The least is one that small values reach: a number without effect says nothing of the others.
+const Range kLimit{1e-1, 1e4, true, false, {0.1, 1, 7, 10, 20}};
 const Range kScale{1e-4, 1e2, true, false, {1}};
 const Range kOffset{-8, 8, false, true, {1, -1, 2, -2}};
 const Range kLengths{1, 1e7, true, false, {2048, 4096, 8192, 32768, 65536, 131072}};
@@ -72,13 +74,13 @@ const std::vector<FieldCause>& causes() {
       {"attend", "future", "44", "the causal mask is off by one",
        Range{-1, 4, false, true, {1, -1, 2}}},
       {"gated", "activation", "49", "the activation function is another", std::nullopt},
-      {"gated", "limit", "50", "the gate's clamp is missing or wrong", kCap},
+      {"gated", "limit", "50", "the gate's clamp is missing or wrong", kLimit},
       {"gated", "sigmoid_slope", "50", "the slope inside the gate's sigmoid is wrong", kSlope},
       {"gated", "up_offset", "50", "the constant added to the up projection is missing",
        Range{0, 1, false, true, {0, 1}}},
       {"add", "factor", "28", "the branch is multiplied before it joins the residual",
        Range{1e-3, 1e3, true, false, {0.5, 2}}},
-      {"clamp", "limit", "50", "the clamp of queries, keys and values is missing or wrong", kCap},
+      {"clamp", "limit", "50", "the clamp of queries, keys and values is missing or wrong", kLimit},
       {"router", "score", "52", "the router scores with another function", std::nullopt},
       {"router", "order", "51", "the router selects before it scores, or the reverse",
        std::nullopt},
@@ -90,7 +92,7 @@ const std::vector<FieldCause>& causes() {
        std::nullopt},
       {"experts", "gated.activation", "49", "the experts' activation function is another",
        std::nullopt},
-      {"experts", "gated.limit", "50", "the experts' clamp is missing or wrong", kCap},
+      {"experts", "gated.limit", "50", "the experts' clamp is missing or wrong", kLimit},
       {"experts", "gated.sigmoid_slope", "50", "the slope inside the experts' sigmoid is wrong",
        kSlope},
       {"experts", "gated.up_offset", "50",

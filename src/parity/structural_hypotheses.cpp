@@ -79,6 +79,16 @@ bool scale_weight(const BoundGraph& network, int index, double value, Patch& pat
   return true;
 }
 
+// mlx-lm adds the 1 of 1 + w to the weights when it loads or converts a checkpoint.
+bool round_offset(const BoundGraph& network, int index, double, Patch& patch) {
+  const Stage& stage = stage_at(network, index);
+  const auto* norm = std::get_if<Norm>(&stage.operation);
+  if (norm == nullptr || norm->weight_offset == 0 || stage.params.empty()) return false;
+  patch.weights[stage.params[0]] = rounded_with_offset(
+      network.weights[static_cast<std::size_t>(stage.params[0])], norm->weight_offset);
+  return true;
+}
+
 Apply keep_columns(std::int64_t parts, std::int64_t part) {
   return [parts, part](const BoundGraph& network, int index, double, Patch& patch) {
     const Stage& stage = stage_at(network, index);
@@ -216,6 +226,10 @@ std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int ind
                                                      : "26",
                               "norm.present", "the norm is left out", true, false,
                               leave_out<Norm>));
+    if (std::get<Norm>(stage.operation).weight_offset != 0) {
+      list.push_back(structural("23", "norm.weight_sum", "1 + w is rounded to bfloat16 before it multiplies",
+                                std::string("float32"), std::string("bfloat16"), round_offset));
+    }
   }
   if (std::holds_alternative<Rope>(stage.operation)) {
     const bool back = std::get<Rope>(stage.operation).direction == RopeDirection::kInverse;

@@ -1,4 +1,6 @@
-"""Faults planted in transformers by a patch, as an engine could have them: each changes one convention of one checkpoint's model."""
+"""Faults planted in transformers by a patch, as an engine could have them: each changes one convention of one checkpoint's
+model."""
+
 import contextlib
 import sys
 from dataclasses import dataclass
@@ -130,16 +132,14 @@ def _reversed_taps(module):
 
 
 def _no_residual(model):
-    """The attention's input is not added to its output, in the second layer."""
+    """The second layer forgets what came into it."""
     layer = layers(model)[1]
-    forward = layer.self_attn.forward
 
-    def without(hidden_states, **kwargs):
-        out, weights = forward(hidden_states=hidden_states, **kwargs)
-        return out - layer.residual_seen, weights
+    def forward(hidden_states, **kwargs):
+        attended, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **kwargs)
+        return attended + layer.mlp(layer.post_attention_layernorm(attended))
 
-    layer.register_forward_pre_hook(lambda module, args: object.__setattr__(module, "residual_seen", args[0]))
-    layer.self_attn.forward = without
+    layer.forward = forward
 
 
 def _sees_one_ahead(model):
@@ -147,7 +147,9 @@ def _sees_one_ahead(model):
 
     def attend(module, query, key, value, attention_mask, **kwargs):
         if attention_mask is not None and query.shape[2] > 1:
-            attention_mask = torch.where(torch.roll(attention_mask, 1, -1) == 0, torch.roll(attention_mask, 1, -1), attention_mask)
+            attention_mask = torch.where(
+                torch.roll(attention_mask, 1, -1) == 0, torch.roll(attention_mask, 1, -1), attention_mask
+            )
         return original(module, query, key, value, attention_mask, **kwargs)
 
     original = sys.modules[type(model).__module__].eager_attention_forward
@@ -216,18 +218,8 @@ def _gate_before_norm(module):
     module.forward = forward
 
 
-def _no_bias_in_decay(module):
-    module.dt_bias.data.zero_()
-
-
 def _tied(model):
     model.lm_head.weight = nn.Parameter(model.model.embed_tokens.weight.detach().clone())
-
-
-def _damped(model):
-    """Nothing that any catalogue has: every third channel of a head is damped."""
-    layer = layers(model)[1].self_attn.o_proj
-    layer.weight.data[:, 0:32:3] *= 0.9
 
 
 SCORES = r"layers\.0\.attn\.(scores|probs|context)"
@@ -235,39 +227,128 @@ FAULTS = [
     Fault("rope interleaved", ("30",), r"layers\.0\.attn\.q_rope", ("llama", "qwen3", "gemma3", "qwen2"), _interleaved),
     Fault("key-value heads tiled", ("17",), SCORES, ("llama", "qwen3", "gemma2"), _tiled),
     Fault("scores scaled by half", ("40",), SCORES, ("llama", "qwen3", "olmoe", "gpt_oss"), _each("self_attn", _scaled)),
-    Fault("QK-norm eps", ("21",), r"layers\.0\.attn\.q_norm", ("qwen3", "gemma3", "qwen3_moe"), _each("self_attn.q_norm", _eps(1e-5))),
-    Fault("layer norm eps", ("21",), r"layers\.0\.attn\.norm", ("llama", "mixtral", "gemma2"), _each("input_layernorm", _eps(1e-4))),
-    Fault("QK-norm left out", ("39", "26"), r"layers\.0\.attn\.q_norm", ("qwen3", "olmoe", "gemma3"), _each("self_attn.q_norm", _without)),
+    Fault(
+        "QK-norm eps",
+        ("21",),
+        r"layers\.0\.attn\.q_norm",
+        ("qwen3", "gemma3", "qwen3_moe"),
+        _each("self_attn.q_norm", _eps(1e-5)),
+    ),
+    Fault(
+        "layer norm eps", ("21",), r"layers\.0\.attn\.norm", ("llama", "mixtral", "gemma2"), _each("input_layernorm", _eps(1e-4))
+    ),
+    Fault(
+        "QK-norm left out",
+        ("39", "26"),
+        r"layers\.0\.attn\.q_norm",
+        ("qwen3", "olmoe", "gemma3"),
+        _each("self_attn.q_norm", _without),
+    ),
     Fault("window holds one key more", ("42",), SCORES, ("gemma2", "gemma3", "gpt_oss"), _config(sliding_window=25)),
     Fault("embedding not scaled", ("27",), "embed", ("gemma2", "gemma3"), lambda m: m.model.embed_tokens.embed_scale.fill_(1)),
-    Fault("1 + w forgotten", ("23",), r"layers\.0\.attn\.norm", ("gemma2", "gemma3", "qwen3_5"), _each("input_layernorm", _plain_weight)),
+    Fault(
+        "1 + w forgotten",
+        ("23",),
+        r"layers\.0\.attn\.norm",
+        ("gemma2", "gemma3", "qwen3_5"),
+        _each("input_layernorm", _plain_weight),
+    ),
     Fault("exact GELU for tanh's", ("49",), r"layers\.0\.mlp\.act", ("gemma2", "gemma3"), _each("mlp", _set(act_fn=nn.GELU()))),
     Fault("GELU for SiLU", ("49",), r"layers\.0\.mlp\.act", ("llama", "qwen3", "qwen2"), _each("mlp", _set(act_fn=nn.GELU()))),
     Fault("soft cap missing", ("41",), SCORES, ("gemma2",), _each("self_attn", _set(attn_logit_softcapping=None))),
     Fault("logits' cap missing", ("56",), "logits", ("gemma2",), _config(final_logit_softcapping=None)),
-    Fault("chosen experts renormalised, or not", ("51",), r"layers\.0\.moe\.weights", ("olmoe",), _each("mlp.gate", _set(norm_topk_prob=True))),
-    Fault("chosen experts not renormalised", ("51",), r"layers\.0\.moe\.weights", ("qwen3_moe",), _each("mlp.gate", _set(norm_topk_prob=False))),
+    Fault(
+        "chosen experts renormalised",
+        ("51",),
+        r"layers\.0\.moe\.weights",
+        ("olmoe",),
+        _each("mlp.gate", _set(norm_topk_prob=True)),
+    ),
+    Fault(
+        "chosen experts not renormalised",
+        ("51",),
+        r"layers\.0\.moe\.weights",
+        ("qwen3_moe",),
+        _each("mlp.gate", _set(norm_topk_prob=False)),
+    ),
     Fault("Mixtral not renormalised", ("51",), r"layers\.0\.moe\.weights", ("mixtral",), _no_renormalising),
     Fault("key bias missing", ("18",), r"layers\.0\.attn\.k", ("qwen2", "gpt_oss"), _each("self_attn.k_proj", _no_bias)),
-    Fault("output projection transposed", ("13",), r"layers\.0\.attn\.out", ("llama", "olmoe", "mixtral"), _each("self_attn.o_proj", _transposed)),
-    Fault("gate and up exchanged", ("15",), r"layers\.0\.mlp\.(gate|up|act)", ("llama", "qwen3", "gemma2"), _each("mlp", _exchanged)),
+    Fault(
+        "output projection transposed",
+        ("13",),
+        r"layers\.0\.attn\.out",
+        ("llama", "olmoe", "mixtral"),
+        _each("self_attn.o_proj", _transposed),
+    ),
+    Fault(
+        "gate and up exchanged", ("15",), r"layers\.0\.mlp\.(gate|up|act)", ("llama", "qwen3", "gemma2"), _each("mlp", _exchanged)
+    ),
     Fault("rope theta", ("31",), r"layers\.0\.attn\.q_rope", ("qwen3", "qwen2", "olmoe"), _theta(5e5)),
     Fault("rope scaling ignored", ("32",), r"layers\.0\.attn\.q_rope", ("llama",), _theta(5e5)),
-    Fault("sinks left out", ("45",), r"layers\.0\.attn\.(probs|context)", ("gpt_oss",), _each("self_attn", lambda m: m.sinks.data.fill_(-1e30))),
+    Fault(
+        "sinks left out",
+        ("45",),
+        r"layers\.0\.attn\.(probs|context)",
+        ("gpt_oss",),
+        _each("self_attn", lambda m: m.sinks.data.fill_(-1e30)),
+    ),
     Fault("experts' clamp too low", ("50",), r"layers\.\d\.mlp\.out", ("gpt_oss",), _each("mlp.experts", _set(limit=0.5))),
     Fault("experts' slope", ("50",), r"layers\.0\.mlp\.out", ("gpt_oss",), _each("mlp.experts", _set(alpha=1.0))),
-    Fault("YaRN's factor on cos and sin", ("33",), r"layers\.0\.attn\.q_rope", ("gpt_oss",), lambda m: setattr(m.model.rotary_emb, "attention_scaling", 1.0)),
+    Fault(
+        "YaRN's factor on cos and sin",
+        ("33",),
+        r"layers\.0\.attn\.q_rope",
+        ("gpt_oss",),
+        lambda m: setattr(m.model.rotary_emb, "attention_scaling", 1.0),
+    ),
     Fault("residual not added", ("28",), r"layers\.1\.attn\.residual", ("llama", "qwen3", "olmoe"), _no_residual),
     Fault("one token ahead is seen", ("44",), SCORES, ("llama", "qwen2", "mixtral"), _sees_one_ahead),
-    Fault("LayerNorm for RMSNorm", ("24",), r"layers\.0\.attn\.norm", ("llama", "qwen3", "gpt_oss"), _each("input_layernorm", _layer_norm)),
-    Fault("norm left out", ("26",), r"layers\.0\.mlp\.norm", ("llama", "qwen3", "mixtral"), _each("post_attention_layernorm", _without)),
-    Fault("post-norm left out", ("26",), r"layers\.0\.attn\.post_norm", ("gemma2", "gemma3"), _each("post_attention_layernorm", _without)),
+    Fault(
+        "LayerNorm for RMSNorm",
+        ("24",),
+        r"layers\.0\.attn\.norm",
+        ("llama", "qwen3", "gpt_oss"),
+        _each("input_layernorm", _layer_norm),
+    ),
+    Fault(
+        "norm left out",
+        ("26",),
+        r"layers\.0\.mlp\.norm",
+        ("llama", "qwen3", "mixtral"),
+        _each("post_attention_layernorm", _without),
+    ),
+    Fault(
+        "post-norm left out",
+        ("26",),
+        r"layers\.0\.attn\.post_norm",
+        ("gemma2", "gemma3"),
+        _each("post_attention_layernorm", _without),
+    ),
     Fault("final norm left out", ("29",), "norm", ("llama", "qwen3", "olmoe"), lambda m: _without(m.model.norm)),
-    Fault("query rows interleaved", ("16",), r"layers\.0\.attn\.q", ("llama", "qwen3", "mixtral"), _rows_in_halves("self_attn.q_proj", "num_attention_heads")),
-    Fault("router scores by sigmoid", ("52",), r"layers\.0\.moe\.(probs|weights|ids)", ("olmoe", "qwen3_moe", "mixtral"), _sigmoid_scores),
+    Fault(
+        "query rows interleaved",
+        ("16",),
+        r"layers\.0\.attn\.q",
+        ("llama", "qwen3", "mixtral"),
+        _rows_in_halves("self_attn.q_proj", "num_attention_heads"),
+    ),
+    Fault(
+        "router scores by sigmoid",
+        ("52",),
+        r"layers\.0\.moe\.(probs|weights|ids)",
+        ("olmoe", "qwen3_moe", "mixtral"),
+        _sigmoid_scores,
+    ),
     Fault("head tied", ("19",), "logits", ("llama", "mixtral", "olmoe"), _tied),
     Fault("unit vectors' eps", ("55",), r"layers\.0\.linear\.(q|k)", ("qwen3_5",), _unit_vectors_eps),
     Fault("read-out scale missing", ("55",), r"layers\.0\.linear\.q", ("qwen3_5",), _no_read_out_scale),
-    Fault("gate before the norm", ("26",), r"layers\.0\.linear\.norm", ("qwen3_5",), _each("linear_attn.norm", _gate_before_norm)),
+    Fault(
+        "gate before the norm", ("26",), r"layers\.0\.linear\.norm", ("qwen3_5",), _each("linear_attn.norm", _gate_before_norm)
+    ),
     Fault("taps reversed", ("55",), r"layers\.0\.linear\.conv", ("qwen3_5",), _each("linear_attn.conv1d", _reversed_taps)),
 ]
+
+
+def catalogue_has_none(model):
+    """Every third channel of one head is damped, as in no engine that was ever seen."""
+    layers(model)[1].self_attn.o_proj.weight.data[:, 0:32:3] *= 0.9
