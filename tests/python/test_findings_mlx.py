@@ -1,6 +1,6 @@
-"""A real engine under the instruments: mlx-lm on our checkpoints, captured live and diagnosed, as docs/findings.md tells it.
-Each departure is named by its row, at its stage, and proved over the whole network; where mlx-lm departs from nothing, nothing
-is found."""
+"""A real engine under the instruments: mlx-lm on our checkpoints, captured live, compared and diagnosed, as docs/findings.md
+tells it. Each departure is named by its row, at its stage, and proved over the whole network; where mlx-lm departs from
+nothing, nothing is found."""
 
 import json
 import subprocess
@@ -29,18 +29,30 @@ def diagnosed(plumb_binary, model, folder, tmp_path, ids=IDS):
     with package.capture(model, checkpoint=folder) as trace:
         run(model, ids)
     trace.write(tmp_path / "mlx.trace", force=True)
-    command = [plumb_binary, "diagnose", tmp_path / "mlx.trace", "--model", folder, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode in (0, 1), done.stderr
-    report = json.loads(done.stdout)
+    report = answer(plumb_binary, "diagnose", tmp_path / "mlx.trace", "--model", folder)
     print(report["summary"])
     return report
+
+
+def compared_and_diagnosed(plumb_binary, model, folder, tmp_path, ids=IDS):
+    report = diagnosed(plumb_binary, model, folder, tmp_path, ids)
+    # The comparison with what plumb computes from the same ids sees the departure where the diagnosis does.
+    compared = answer(plumb_binary, "compare", tmp_path / "mlx.trace", folder)
+    first = report["findings"][0]["stage"] if report["findings"] else None
+    assert (compared["verdict"], compared["first_fault"]) == ("differ" if first else "agree", first), compared["summary"]
+    return report
+
+
+def answer(plumb_binary, *arguments):
+    done = subprocess.run([plumb_binary, *arguments, "--json"], capture_output=True, text=True, timeout=300)
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("name", DEPARTURES)
 def test_a_departure_is_named_and_proved(plumb_binary, tmp_path, name):
     folder = checkpoints.folder(name)
-    report = diagnosed(plumb_binary, load(as_mlx_reads_it(folder, tmp_path / "model"), mx.float32), folder, tmp_path)
+    report = compared_and_diagnosed(plumb_binary, load(as_mlx_reads_it(folder, tmp_path / "model"), mx.float32), folder, tmp_path)
     assert report["verdict"] == "fault" and len(report["findings"]) == 1, report["summary"]
     finding = report["findings"][0]
     assert (finding["row"], finding["stage"], finding["expected"], finding["found"]) == DEPARTURES[name] and finding["proved"]
@@ -49,7 +61,7 @@ def test_a_departure_is_named_and_proved(plumb_binary, tmp_path, name):
 def test_mistrals_window_is_not_read(plumb_binary, tmp_path, tmp_path_factory):
     folder = drawn_variant("mistral").folder(tmp_path_factory)
     ids = [i % 60 for i in IDS]
-    report = diagnosed(plumb_binary, load(as_mlx_reads_it(folder, tmp_path / "model"), mx.float32), folder, tmp_path, ids)
+    report = compared_and_diagnosed(plumb_binary, load(as_mlx_reads_it(folder, tmp_path / "model"), mx.float32), folder, tmp_path, ids)
     (finding,) = report["findings"]
     window = json.loads((folder / "config.json").read_text())["sliding_window"]
     assert (finding["row"], finding["stage"], finding["expected"], finding["found"]) == (
@@ -65,7 +77,7 @@ def test_deepseek_v3_is_rotated_in_neighbouring_pairs_always(plumb_binary, tmp_p
     folder = drawn_deepseek_v3(1).folder(tmp_path_factory)
     assert json.loads((folder / "config.json").read_text())["rope_interleave"] is False
     ids = [i % 60 for i in IDS]
-    report = diagnosed(plumb_binary, load(as_mlx_reads_it(folder, tmp_path / "model"), mx.float32), folder, tmp_path, ids)
+    report = compared_and_diagnosed(plumb_binary, load(as_mlx_reads_it(folder, tmp_path / "model"), mx.float32), folder, tmp_path, ids)
     finding = report["findings"][0]
     assert (finding["row"], finding["stage"], finding["found"]) == ("30", "layers.0.attn.kv_rope", "interleaved"), report[
         "summary"
@@ -75,14 +87,14 @@ def test_deepseek_v3_is_rotated_in_neighbouring_pairs_always(plumb_binary, tmp_p
 @pytest.mark.parametrize("name", NONE)
 def test_nothing_is_found_where_nothing_departs(plumb_binary, tmp_path, name):
     folder = checkpoints.folder(name)
-    report = diagnosed(plumb_binary, load(as_mlx_reads_it(folder, tmp_path / "model"), mx.float32), folder, tmp_path)
+    report = compared_and_diagnosed(plumb_binary, load(as_mlx_reads_it(folder, tmp_path / "model"), mx.float32), folder, tmp_path)
     assert (report["verdict"], report["findings"]) == ("benign", []), report["summary"]
 
 
 @pytest.mark.parametrize("name", ["glm4", "olmo2", "olmo3", "smollm3"])
 def test_nothing_is_found_in_variants(plumb_binary, tmp_path, name):
     model = load(as_mlx_reads_it(VARIANTS / name, tmp_path / "model"), mx.float32)
-    report = diagnosed(plumb_binary, model, VARIANTS / name, tmp_path, [i % 90 for i in IDS])
+    report = compared_and_diagnosed(plumb_binary, model, VARIANTS / name, tmp_path, [i % 90 for i in IDS])
     assert (report["verdict"], report["findings"]) == ("benign", []), report["summary"]
 
 
