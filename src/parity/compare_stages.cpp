@@ -185,8 +185,7 @@ class Comparer {
       compare_choices(pair, name, rows, stage);
     } else {
       reorder_weights(name, rows);
-      const bool over_keys = is_over_keys(name.role) && pair.source.empty();
-      stage.measure = measure(rows.a, rows.b, pair.source, pair.a_is_wide, over_keys, flipped_);
+      stage.measure = measure(rows.a, rows.b, pair.source, pair.a_is_wide, pair.keyed, flipped_);
       judge(name, stage);
       if (stage.fails) stage.words = peculiarity(rows, pair);
     }

@@ -381,6 +381,43 @@ TEST(Compare, PrefillAgainstDecode) {
   }
 }
 
+// Probabilities under a name that nobody knows, with a longer cache, padded rows and their heads in another order.
+TEST(Compare, ProbabilitiesInAnotherForm) {
+  constexpr std::int64_t kCache = 12;
+  constexpr std::int64_t kRows = kTokens + 2;
+  MadeTrace b = plain();
+  MadeTensor probs = stage("layers.0.attn.probs", {kHeads, kTokens}, 61);
+  for (std::size_t i = 0; i < probs.values.size(); ++i) {
+    const auto key = static_cast<std::int64_t>(i) % kTokens;
+    const auto token = static_cast<std::int64_t>(i) / (kHeads * kTokens);
+    if (key > token) probs.values[i] = 0;
+  }
+  b.tensors.push_back(probs);
+  for (const char* name : {"layers.0.attn.probs", "blk.0.unheard"}) {
+    MadeTrace a = b;
+    MadeTensor& theirs = a.tensors.back();
+    theirs.name = std::string("0/") + name;
+    theirs.shape = {kRows, kHeads, kCache};
+    theirs.values.assign(static_cast<std::size_t>(kRows * kHeads * kCache), 0);
+    for (std::int64_t t = 0; t < kTokens; ++t) {
+      for (std::int64_t h = 0; h < kHeads; ++h) {
+        for (std::int64_t k = 0; k < kTokens; ++k) {
+          theirs.values[static_cast<std::size_t>((t * kHeads + (h + 1) % kHeads) * kCache + k)] =
+              probs.values[static_cast<std::size_t>((t * kHeads + h) * kTokens + k)];
+        }
+      }
+    }
+    const Comparison result = compared(a, b);
+    EXPECT_EQ(to_string(result.verdict), "agree") << result.summary;
+    const ComparedStage* found = find(result, "layers.0.attn.probs");
+    ASSERT_NE(found, nullptr) << name;
+    EXPECT_EQ(found->measure.bit_match, 1);
+    EXPECT_THAT(found->transforms, Contains(HasSubstr("heads in the order 1, 2, 0")));
+    EXPECT_THAT(found->transforms,
+                Contains(HasSubstr("A is padded: 9 rows for 7 tokens, 0 on the left")));
+  }
+}
+
 TEST(Compare, OneSideHasMoreTokensAtItsStart) {
   MadeTrace a = plain();
   a.token_ids.insert(a.token_ids.begin(), {0, 0, 0});
@@ -454,6 +491,19 @@ TEST(Compare, FindsWhereAFaultIsLargest) {
   EXPECT_DOUBLE_EQ(found.measure.largest->b, was);
   EXPECT_NEAR(found.measure.largest->a - found.measure.largest->b, 0.5, 1e-6);
   EXPECT_EQ(found.measure.worst_position, 4);
+}
+
+// Files hold tensors in any order; without the manifest's list the usual order of execution tells which fault comes first.
+TEST(Compare, TheFirstFaultIsTheFirstExecuted) {
+  MadeTrace a = plain();
+  tensor_of(a, "layers.0.attn.q").values[0] += 1;
+  tensor_of(a, "layers.0.residual").values[0] += 1;
+  std::reverse(a.tensors.begin(), a.tensors.end());
+  const Comparison result = compared(a, plain());
+  ASSERT_TRUE(result.first_fault.has_value());
+  EXPECT_EQ(result.stages[*result.first_fault].stage, "layers.0.attn.q");
+  EXPECT_EQ(result.stages.front().stage, "embed");
+  EXPECT_EQ(result.stages.back().stage, "logits");
 }
 
 TEST(Compare, RoundingIsNoFaultAndAFactorIs) {

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <set>
 
 #include "core/float_bits.h"
 
@@ -93,26 +95,29 @@ class Measurer {
       m_.worst_row = row;
       m_.worst_position = positions_[i];
     }
+    if (noted_) m_.largest = place_;
     m_.positions = std::ssize(rows_);
     m_.relative_l2 = norm > 0 ? std::sqrt(error / norm) : (error > 0 ? 1 : 0);
     m_.cosine = norm > 0 && own_ > 0 ? dot_ / std::sqrt(norm * own_) : (norm == own_ ? 1 : 0);
     m_.bit_match =
         m_.elements > 0 ? static_cast<double>(equal_) / static_cast<double>(m_.elements) : 1;
-    return std::move(m_);
+    return m_;
   }
 
  private:
   void note(double size, double a, double b, std::int64_t position, const Shape& axes,
             std::size_t index) {
-    if (m_.largest && size <= largest_) return;
+    if (noted_ && size <= largest_) return;
+    noted_ = true;
     largest_ = size;
-    LargestDifference place{.position = position, .index = {}, .a = a, .b = b};
+    place_.position = position;
+    place_.a = a;
+    place_.b = b;
+    place_.index.assign(axes.size(), 0);
     for (std::size_t i = axes.size(); i-- > 0;) {
-      place.index.insert(place.index.begin(),
-                         static_cast<std::int64_t>(index % static_cast<std::size_t>(axes[i])));
+      place_.index[i] = static_cast<std::int64_t>(index % static_cast<std::size_t>(axes[i]));
       index /= static_cast<std::size_t>(axes[i]);
     }
-    m_.largest = std::move(place);
   }
 
   DType narrower_;
@@ -123,6 +128,8 @@ class Measurer {
   double dot_ = 0;
   double own_ = 0;
   double largest_ = 0;
+  bool noted_ = false;
+  LargestDifference place_;
   std::int64_t equal_ = 0;
 };
 
@@ -146,45 +153,85 @@ KeyedRow keyed(const RowSet& set, std::size_t i) {
           .first = std::max<std::int64_t>(set.keys_end[i] - keys, 0)};
 }
 
-void measure_keys(const RowSet& a, const RowSet& b, std::size_t i, Measurer& to) {
+// Calls visit(x, y, key) for every key and entry that one side holds of head `left_head` of a and `right_head` of b, in row i;
+// null where
+// a side does not hold it.
+template <class Visit>
+void visit_keys(const RowSet& a, const RowSet& b, std::size_t i, std::int64_t left_head,
+                std::int64_t right_head, Visit visit) {
   const KeyedRow left = keyed(a, i);
   const KeyedRow right = keyed(b, i);
   const std::int64_t shift = b.positions[i] - a.positions[i];
-  const auto lefts = a.row(i);
-  const auto rights = b.row(i);
-  if (left.heads != right.heads) return;
-  const auto masked = [](double value) { return value == 0 || value <= kMasked; };
-  const auto pair = [&](const double* x, const double* y, std::int64_t head, std::int64_t key) {
-    if (x != nullptr && y != nullptr)
-      to.element(*x, *y, a.positions[i], {left.heads, std::max<std::int64_t>(key + 1, 1)},
-                 static_cast<std::size_t>(head * (key + 1) + key));
-    // What only one side holds is nothing where it is masked there.
-    if (x != nullptr && y == nullptr && !masked(*x))
-      to.element(*x, 0, a.positions[i], {left.heads, key + 1},
-                 static_cast<std::size_t>(head * (key + 1) + key));
-    if (x == nullptr && y != nullptr && !masked(*y))
-      to.element(0, *y, a.positions[i], {left.heads, key + 1},
-                 static_cast<std::size_t>(head * (key + 1) + key));
-  };
+  const double* x = a.row(i).data() + left_head * (left.keys + left.extra);
+  const double* y = b.row(i).data() + right_head * (right.keys + right.extra);
   const std::int64_t first = std::min(left.first, right.first - shift);
   const std::int64_t last = std::max(left.first + left.keys, right.first - shift + right.keys);
-  for (std::int64_t head = 0; head < left.heads; ++head) {
-    const double* x = lefts.data() + head * (left.keys + left.extra);
-    const double* y = rights.data() + head * (right.keys + right.extra);
-    for (std::int64_t key = first; key < last; ++key) {
-      const std::int64_t l = key - left.first;
-      const std::int64_t r = key + shift - right.first;
-      pair(l >= 0 && l < left.keys ? x + l : nullptr, r >= 0 && r < right.keys ? y + r : nullptr,
-           head, std::max<std::int64_t>(key, 0));
-    }
-    for (std::int64_t entry = 0; entry < std::max(left.extra, right.extra); ++entry) {
-      pair(entry < left.extra ? x + left.keys + entry : nullptr,
-           entry < right.extra ? y + right.keys + entry : nullptr, head, last + entry);
-    }
+  for (std::int64_t key = first; key < last; ++key) {
+    const std::int64_t l = key - left.first;
+    const std::int64_t r = key + shift - right.first;
+    visit(l >= 0 && l < left.keys ? x + l : nullptr, r >= 0 && r < right.keys ? y + r : nullptr,
+          std::max<std::int64_t>(key, 0));
+  }
+  for (std::int64_t entry = 0; entry < std::max(left.extra, right.extra); ++entry) {
+    visit(entry < left.extra ? x + left.keys + entry : nullptr,
+          entry < right.extra ? y + right.keys + entry : nullptr,
+          std::max<std::int64_t>(last, 0) + entry);
+  }
+}
+
+bool nothing_there(double value) {
+  return value == 0 || value <= kMasked;
+}
+
+void measure_keys(const RowSet& a, const RowSet& b, std::size_t i,
+                  const std::vector<std::size_t>& heads, Measurer& to) {
+  const std::int64_t count = keyed(b, i).heads;
+  if (keyed(a, i).heads != count) return;
+  for (std::int64_t head = 0; head < count; ++head) {
+    const auto from =
+        heads.empty() ? head : static_cast<std::int64_t>(heads[static_cast<std::size_t>(head)]);
+    visit_keys(a, b, i, from, head, [&](const double* x, const double* y, std::int64_t key) {
+      // What only one side holds is nothing where it is masked there.
+      if (x == nullptr && (y == nullptr || nothing_there(*y))) return;
+      if (y == nullptr && nothing_there(*x)) return;
+      to.element(x != nullptr ? *x : 0, y != nullptr ? *y : 0, a.positions[i], {count, key + 1},
+                 static_cast<std::size_t>(head * (key + 1) + key));
+    });
   }
 }
 
 }  // namespace
+
+std::optional<std::vector<std::size_t>> match_heads(const RowSet& a, const RowSet& b) {
+  constexpr std::int64_t kMostHeads = 128;
+  if (a.size() == 0 || a.size() != b.size()) return std::nullopt;
+  const std::int64_t heads = keyed(b, 0).heads;
+  if (heads < 2 || heads > kMostHeads) return std::nullopt;
+  std::vector<std::vector<double>> distances(
+      static_cast<std::size_t>(heads), std::vector<double>(static_cast<std::size_t>(heads), 0));
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (keyed(a, i).heads != heads || keyed(b, i).heads != heads) return std::nullopt;
+    for (std::int64_t mine = 0; mine < heads; ++mine) {
+      for (std::int64_t theirs = 0; theirs < heads; ++theirs) {
+        double& sum = distances[static_cast<std::size_t>(theirs)][static_cast<std::size_t>(mine)];
+        visit_keys(a, b, i, mine, theirs, [&](const double* x, const double* y, std::int64_t) {
+          const double l = x != nullptr && std::isfinite(*x) && *x > kMasked ? *x : 0;
+          const double r = y != nullptr && std::isfinite(*y) && *y > kMasked ? *y : 0;
+          sum += (l - r) * (l - r);
+        });
+      }
+    }
+  }
+  std::vector<std::size_t> order;
+  std::set<std::size_t> taken;
+  for (const auto& row : distances) {
+    const auto nearest =
+        static_cast<std::size_t>(std::min_element(row.begin(), row.end()) - row.begin());
+    if (!taken.insert(nearest).second) return std::nullopt;
+    order.push_back(nearest);
+  }
+  return order;
+}
 
 Measure measure(const RowSet& a, const RowSet& b, const std::vector<std::size_t>& source,
                 bool a_is_wide, bool over_keys, const std::set<std::int64_t>& leave_out) {
@@ -194,7 +241,7 @@ Measure measure(const RowSet& a, const RowSet& b, const std::vector<std::size_t>
     const auto x = a.row(i);
     const auto y = b.row(i);
     if (over_keys) {
-      measure_keys(a, b, i, measurer);
+      measure_keys(a, b, i, source, measurer);
     } else {
       const std::size_t width = source.empty() ? std::min(x.size(), y.size()) : source.size();
       const Shape& axes = a_is_wide ? b.channels[i] : a.channels[i];

@@ -32,11 +32,15 @@ struct Measure {
   std::vector<double> row_errors;  // as worst_row, of each row
 };
 
+// For each of b's heads, a's head that is nearest over keyed rows, where each of a's is nearest to one; nothing otherwise.
+std::optional<std::vector<std::size_t>> match_heads(const RowSet& a, const RowSet& b);
+
 // Row i of `a` against row i of `b`, of equal numbers of rows. Where rows are keyed (`over_keys`), a key that only one side
 // holds must be
 // masked there (a probability of 0, a score of -inf or -1e30 and below). `source`: b's channel c is a's source[c] when
 // `a_is_wide`,
-// else a's channel c is b's source[c]. `axes` of the narrower side. Rows at positions in `leave_out` (A's) are not counted.
+// else a's channel c is b's source[c]; of keyed rows b's head h is a's source[h]. Rows at positions in `leave_out` (A's) are
+// not counted.
 Measure measure(const RowSet& a, const RowSet& b, const std::vector<std::size_t>& source,
                 bool a_is_wide, bool over_keys, const std::set<std::int64_t>& leave_out);
 

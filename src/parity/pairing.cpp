@@ -9,6 +9,8 @@
 #include <map>
 #include <set>
 
+#include "parity/measure.h"
+
 namespace plumb {
 namespace {
 
@@ -26,6 +28,7 @@ struct Fit {
   RowLayout b_layout;
   std::vector<std::size_t> source;
   bool a_is_wide = false;
+  bool keyed = false;
 };
 
 class Pairer {
@@ -64,13 +67,12 @@ class Pairer {
         const auto a_width = rows.a.width();
         const auto b_width = rows.b.width();
         if (rows.a.size() == 0) continue;
-        const bool over_keys = is_over_keys(a.name.role) && is_over_keys(b.name.role);
-        if (!a_width || !b_width || (over_keys && *a_width != *b_width)) {
-          // Rows that grow with the keys seen are compared key by key; here that there are such rows is enough.
-          if (over_keys && !std::isfinite(best.distance)) best = found;
-          if (over_keys) best.distance = std::min(best.distance, 1.0);
+        if (over_keys(a, b, !a_width || !b_width || *a_width != *b_width)) {
+          fit_keys(rows, search, enough, found);
+          if (found.distance < 0.9 * best.distance) best = found;
           continue;
         }
+        if (!a_width || !b_width) continue;
         if (*a_width == 0 || *b_width == 0) continue;
         found.a_is_wide = *a_width >= *b_width;
         const Rows wide{found.a_is_wide ? rows.a.values : rows.b.values,
@@ -95,6 +97,34 @@ class Pairer {
     return best;
   }
 
+  // Whether the stages are rows over keys: by their names, or because unknown ones differ in width as only such rows do.
+  static bool over_keys(const StagePieces& a, const StagePieces& b, bool widths_differ) {
+    const auto may_be = [](const StagePieces& stage) {
+      return is_over_keys(stage.name.role) || !stage.name.known;
+    };
+    const bool named = is_over_keys(a.name.role) && is_over_keys(b.name.role);
+    return named || (widths_differ && may_be(a) && may_be(b));
+  }
+
+  // Key by key, with heads in another order where that is nearer.
+  static void fit_keys(const CommonRows& rows, bool search, double enough, Fit& found) {
+    const auto distance = [&](const std::vector<std::size_t>& heads) {
+      const Measure m = measure(rows.a, rows.b, heads, true, true, {});
+      return m.elements == 0 || m.broken > 0 ? std::numeric_limits<double>::infinity()
+                                             : m.relative_l2;
+    };
+    found.keyed = true;
+    found.a_is_wide = true;
+    found.distance = distance({});
+    if (!search || found.distance <= kNear) return;
+    const auto heads = match_heads(rows.a, rows.b);
+    if (!heads) return;
+    const double other = distance(*heads);
+    if (!(other <= std::min(enough, kPart * found.distance))) return;
+    found.distance = other;
+    found.source = *heads;
+  }
+
   bool plain_fit(const StagePieces& a, const StagePieces& b, Fit& found) {
     found = fit(a, b, false, 0);
     return std::isfinite(found.distance);
@@ -109,6 +139,7 @@ class Pairer {
     pair.b_layout = found.b_layout;
     pair.source = found.source;
     pair.a_is_wide = found.a_is_wide;
+    pair.keyed = found.keyed;
     // A fused side has no stage name of its own.
     const bool b_names = b.name.known && b.name.parts.empty() &&
                          !(found.a_is_wide == false && !found.source.empty() && a.name.known);
@@ -183,8 +214,9 @@ class Pairer {
     std::set<std::pair<const StagePieces*, std::size_t>> taken;
     std::set<const StagePieces*> whole;
     for (const Candidate& candidate : candidates) {
-      const bool fused = !candidate.fit.source.empty() && a_width(candidate.fit, *candidate.a) !=
-                                                              b_width(candidate.fit, *candidate.b);
+      const bool fused =
+          !candidate.fit.keyed && !candidate.fit.source.empty() &&
+          a_width(candidate.fit, *candidate.a) != b_width(candidate.fit, *candidate.b);
       const StagePieces* wide = candidate.fit.a_is_wide ? candidate.a : candidate.b;
       const StagePieces* narrow = candidate.fit.a_is_wide ? candidate.b : candidate.a;
       const std::size_t first = fused ? candidate.fit.source.front() : 0;
@@ -248,18 +280,23 @@ class Pairer {
   }
 
   void finish() {
-    // In B's order of execution, or A's where B is fused.
-    std::map<const StagePieces*, std::size_t> order;
-    for (std::size_t i = 0; i < b_.stages().size(); ++i)
-      order[&b_.stages()[i]] = i;
+    // In B's order of execution where its manifest says one, else A's, else that of the trace format.
     std::map<const StagePieces*, std::size_t> order_a;
+    std::map<const StagePieces*, std::size_t> order_b;
     for (std::size_t i = 0; i < a_.stages().size(); ++i)
       order_a[&a_.stages()[i]] = i;
+    for (std::size_t i = 0; i < b_.stages().size(); ++i)
+      order_b[&b_.stages()[i]] = i;
+    const bool by_b = !b_.trace().manifest().stages.empty();
+    const bool by_a = !by_b && !a_.trace().manifest().stages.empty();
+    const auto key = [&](const StagePair& pair) {
+      const std::size_t first = by_b   ? order_b[pair.b]
+                                : by_a ? order_a[pair.a]
+                                       : execution_rank(stage_name(pair.stage));
+      return std::make_tuple(first, by_a ? order_b[pair.b] : order_a[pair.a], order_b[pair.b]);
+    };
     std::stable_sort(result_.pairs.begin(), result_.pairs.end(),
-                     [&](const StagePair& p, const StagePair& q) {
-                       return std::make_pair(order[p.b], order_a[p.a]) <
-                              std::make_pair(order[q.b], order_a[q.a]);
-                     });
+                     [&](const StagePair& p, const StagePair& q) { return key(p) < key(q); });
     for (StagePair& pair : result_.pairs)
       describe(pair);
     for (const StagePieces& stage : a_.stages()) {
@@ -311,6 +348,13 @@ class Pairer {
     describe_rows("A", a_, *pair.a, pair.a_layout, pair.transforms);
     describe_rows("B", b_, *pair.b, pair.b_layout, pair.transforms);
     if (pair.source.empty()) return;
+    if (pair.keyed) {
+      std::string order;
+      for (const std::size_t head : pair.source)
+        order += (order.empty() ? "" : ", ") + std::to_string(head);
+      pair.transforms.push_back("A holds its heads in the order " + order);
+      return;
+    }
     const StagePieces& wide = pair.a_is_wide ? *pair.a : *pair.b;
     const StagePieces& narrow = pair.a_is_wide ? *pair.b : *pair.a;
     const RowLayout& wide_layout = pair.a_is_wide ? pair.a_layout : pair.b_layout;

@@ -23,6 +23,7 @@ struct StagePair {
   std::vector<std::size_t>
       source;  // of the wider side, by channel of the narrower; empty: the same channels
   bool a_is_wide = false;
+  bool keyed = false;  // rows over keys: compared key by key, `source` is A's head of each of B's
   std::vector<std::string> transforms;  // in words: what A's tensor is of B's
 };
 

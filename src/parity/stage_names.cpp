@@ -11,23 +11,22 @@
 namespace plumb {
 namespace {
 
-// What the trace format names (docs/trace-format.md), after "layers.N.".
+// What the trace format names (docs/trace-format.md), after "layers.N.", in the usual order of execution.
 constexpr std::string_view kRoles[] = {
-    "attn.norm",     "attn.q",          "attn.k",         "attn.v",
-    "attn.q_norm",   "attn.k_norm",     "attn.q_rope",    "attn.k_rope",
-    "attn.scores",   "attn.probs",      "attn.context",   "attn.gate",
-    "attn.out",      "attn.post_norm",  "attn.residual",  "mlp.norm",
-    "mlp.gate",      "mlp.up",          "mlp.act",        "mlp.out",
-    "mlp.post_norm", "moe.logits",      "moe.probs",      "moe.ids",
-    "moe.weights",   "moe.shared",      "residual",       "linear.qkv",
-    "linear.z",      "linear.b",        "linear.a",       "linear.conv",
-    "linear.q",      "linear.k",        "linear.v",       "linear.beta",
-    "linear.g",      "linear.state",    "linear.context", "linear.norm",
-    "attn.q_a",      "attn.q_a_norm",   "attn.kv",        "attn.kv_norm",
-    "attn.kv_rope",  "attn.compressed", "attn.selected",  "attn.context_unrope",
-    "hc_attn.pre",   "hc_attn.post",    "hc_attn.comb",   "hc_mlp.pre",
-    "hc_mlp.post",   "hc_mlp.comb",     "streams",
-};
+    "hc_attn.pre",   "hc_attn.post",   "hc_attn.comb",    "attn.norm",
+    "attn.q_a",      "attn.q_a_norm",  "attn.q",          "attn.k",
+    "attn.v",        "attn.kv",        "attn.kv_norm",    "attn.gate",
+    "linear.qkv",    "linear.z",       "linear.b",        "linear.a",
+    "linear.conv",   "linear.q",       "linear.k",        "linear.v",
+    "linear.beta",   "linear.g",       "linear.context",  "linear.state",
+    "linear.norm",   "attn.q_norm",    "attn.k_norm",     "attn.q_rope",
+    "attn.k_rope",   "attn.kv_rope",   "attn.compressed", "attn.selected",
+    "attn.scores",   "attn.probs",     "attn.context",    "attn.context_unrope",
+    "attn.out",      "attn.post_norm", "attn.residual",   "hc_mlp.pre",
+    "hc_mlp.post",   "hc_mlp.comb",    "mlp.norm",        "mlp.gate",
+    "mlp.up",        "mlp.act",        "moe.logits",      "moe.probs",
+    "moe.ids",       "moe.weights",    "moe.shared",      "mlp.out",
+    "mlp.post_norm", "residual",       "streams"};
 constexpr std::string_view kOutside[] = {"embed", "norm", "logits", "logprobs", "logprobs.ids"};
 
 struct Alias {
@@ -253,6 +252,19 @@ double likeness(const StageName& a, const StageName& b) {
                                     [&](const std::string& word) { return right.contains(word); });
   const auto all = std::ssize(left) + std::ssize(right) - shared;
   return all > 0 ? static_cast<double>(shared) / static_cast<double>(all) : 0;
+}
+
+std::size_t execution_rank(const StageName& name) {
+  constexpr std::size_t kPerLayer = 1000;
+  constexpr std::size_t kLast = std::size_t{1} << 40;
+  if (name.layer < 0) {
+    const auto found = std::find(std::begin(kOutside), std::end(kOutside), name.role);
+    return name.role == "embed" ? 0
+                                : kLast + static_cast<std::size_t>(found - std::begin(kOutside));
+  }
+  const auto found = std::find(std::begin(kRoles), std::end(kRoles), name.role);
+  return 1 + static_cast<std::size_t>(name.layer) * kPerLayer +
+         static_cast<std::size_t>(found - std::begin(kRoles));
 }
 
 bool is_whole(std::string_view role) {
