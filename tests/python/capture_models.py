@@ -100,14 +100,22 @@ def same_keys(stage, ours, theirs):
     return theirs
 
 
-def distance(stage, ours, theirs):
-    """Relative L2 distance. Scores are compared where they are not masked: engines mask with other large numbers."""
+def distance(stage, ours, theirs, typical=0.0):
+    """Relative L2 distance; where `theirs` is smaller than values of the size `typical` would be, relative to those. Scores are compared
+    where they are not masked: engines mask with other large numbers."""
     ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
     if stage.endswith(".scores"):
         seen = np.isfinite(theirs)
         assert (ours[~seen] < -1e30).all(), stage
         ours, theirs = ours[seen], theirs[seen]
-    return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), 1e-30))
+    return float(np.linalg.norm(ours - theirs) / max(np.linalg.norm(theirs), typical * theirs.size**0.5, 1e-30))
+
+
+def typical_size(trace, stage):
+    """Root mean square of a stage's values over all steps: a decode step's may be a single one that is near 0."""
+    values = np.concatenate([trace[step, stage].reshape(-1) for step in range(len(trace.steps)) if (step, stage) in trace])
+    values = values[np.isfinite(values)].astype(np.float64)
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
 def by_expert(trace, key, experts):
