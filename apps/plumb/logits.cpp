@@ -140,7 +140,7 @@ Result<int> execute(const Options& options) {
   const auto sequence = session.executor->start();
   PLUMB_TRY(const Tensor logits, session.executor->forward(*sequence, prompt.ids,
                                                            {.rows = LogitRows::kAll,
-                                                            .chunk = options.engine.chunk,
+                                                            .chunk = session.chunk,
                                                             .observer = nullptr,
                                                             .progress = progress}));
   if (options.save) PLUMB_TRY_STATUS(save(*options.save, prompt, logits));

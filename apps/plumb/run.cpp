@@ -29,7 +29,7 @@ struct Options {
   std::optional<std::string> prompt;
   PromptOptions reading;
   EngineOptions engine;
-  ExecutorChoice choice;
+  ExecutorChoice choice = {.usual = "cpu"};
   GenerateOptions generate;
   std::int64_t seed = 0;
   bool json = false;
@@ -128,11 +128,11 @@ Result<int> report(const Options& options, const Prompt& prompt, const Generatio
 
 Result<int> execute(Options& options) {
   options.generate.sampler.seed = static_cast<std::uint64_t>(options.seed);
-  options.generate.chunk = options.engine.chunk;
   PLUMB_TRY_STATUS(options.generate.sampler.check());
   note_what_has_no_effect(options);
   PLUMB_TRY(const std::filesystem::path path, find_model(options));
   PLUMB_TRY(const Session session, open_session(path, options.engine, options.choice));
+  options.generate.chunk = session.chunk;
   PLUMB_TRY(const Prompt prompt, read_prompt(options.prompt, options.reading, *session.model));
 
   const Cancellable cancellable;

@@ -79,7 +79,7 @@ Result<std::vector<TokenId>> feed(const Session& session, const Prompt& prompt,
     };
     PLUMB_TRY(const Tensor logits, session.executor->forward(*sequence, ids,
                                                              {.rows = LogitRows::kLast,
-                                                              .chunk = options.engine.chunk,
+                                                              .chunk = session.chunk,
                                                               .observer = &recorder,
                                                               .progress = progress}));
     const TokenId id = argmax(logits.row(logits.tokens() - 1));

@@ -61,6 +61,17 @@ MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());  // NOLINT
 }
 
+void MappedFile::release(std::span<const std::byte> part) const {
+  const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<std::uintptr_t>(part.data());
+  const auto own = reinterpret_cast<std::uintptr_t>(bytes_.data());
+  if (begin < own || part.size() > bytes_.size() || begin - own > bytes_.size() - part.size()) return;
+  const std::uintptr_t first = (begin + page - 1) / page * page;
+  const std::uintptr_t end = (begin + part.size()) / page * page;
+  // Of a private mapping that nobody writes, only the page tables' entries go.
+  if (first < end) ::madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);  // NOLINT
+}
+
 Result<std::string> read_text_file(const std::filesystem::path& path, std::size_t limit_bytes) {
   PLUMB_TRY(const auto file, MappedFile::open(path));
   const auto bytes = file->bytes();

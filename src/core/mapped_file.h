@@ -24,6 +24,10 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   const std::filesystem::path& path() const { return path_; }
 
+  // The process's share of whole pages inside `part` is given back; reading them again maps them again. Where `part` does not
+  // lie in the mapping nothing happens.
+  void release(std::span<const std::byte> part) const;
+
  private:
   MappedFile(std::filesystem::path path, std::span<const std::byte> bytes);
 

@@ -1,5 +1,6 @@
 // The pool: workers wait for a generation number to change, take pieces from an atomic counter, and
-// report back.
+// report back. Stages of a network follow each other within microseconds, so everybody looks for a
+// while before it sleeps: waking a thread takes longer than many a stage.
 #include "core/thread_pool.h"
 
 #include <algorithm>
@@ -16,6 +17,20 @@ thread_local bool inside_pool = false;
 
 constexpr std::int64_t kPiecesPerThread = 4;  // evens out rows of unequal cost
 
+// About 50 microseconds.
+constexpr int kLooks = 2000;
+
+template <class F>
+bool look_for(const F& condition) {
+  for (int i = 0; i < kLooks; ++i) {
+    if (condition()) return true;
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+  return false;
+}
+
 }  // namespace
 
 struct ThreadPool::Shared {
@@ -23,9 +38,9 @@ struct ThreadPool::Shared {
   std::mutex mutex;
   std::condition_variable start;
   std::condition_variable done;
-  std::uint64_t generation = 0;
-  bool stop = false;
-  int busy = 0;
+  std::atomic<std::uint64_t> generation{0};  // changed under the mutex
+  std::atomic<bool> stop{false};             // changed under the mutex
+  std::atomic<int> busy{0};                  // workers that have not reported back
   const std::function<void(std::int64_t, std::int64_t)>* work = nullptr;
   std::int64_t rows = 0;
   std::int64_t piece = 1;
@@ -44,15 +59,17 @@ struct ThreadPool::Shared {
   void run() {
     std::uint64_t seen = 0;
     for (;;) {
-      {
+      const auto called = [&] { return stop.load() || generation.load() != seen; };
+      if (!look_for(called)) {
         std::unique_lock lock(mutex);
-        start.wait(lock, [&] { return stop || generation != seen; });
-        if (stop) return;
-        seen = generation;
+        start.wait(lock, called);
       }
+      if (stop.load()) return;
+      seen = generation.load();
       take_pieces();
+      if (busy.fetch_sub(1) > 1) continue;
       const std::lock_guard lock(mutex);
-      if (--busy == 0) done.notify_one();
+      done.notify_one();
     }
   }
 };
@@ -84,19 +101,22 @@ void ThreadPool::for_rows(std::int64_t rows,
     work(0, rows);
     return;
   }
+  // Nobody reads these before the generation changes: all have reported back.
+  shared_->work = &work;
+  shared_->rows = rows;
+  shared_->piece = std::max<std::int64_t>(1, rows / (threads() * kPiecesPerThread));
+  shared_->next = 0;
+  shared_->busy = static_cast<int>(shared_->workers.size());
   {
     const std::lock_guard lock(shared_->mutex);
-    shared_->work = &work;
-    shared_->rows = rows;
-    shared_->piece = std::max<std::int64_t>(1, rows / (threads() * kPiecesPerThread));
-    shared_->next = 0;
-    shared_->busy = static_cast<int>(shared_->workers.size());
     ++shared_->generation;
   }
   shared_->start.notify_all();
   shared_->take_pieces();
+  const auto finished = [&] { return shared_->busy.load() == 0; };
+  if (look_for(finished)) return;
   std::unique_lock lock(shared_->mutex);
-  shared_->done.wait(lock, [&] { return shared_->busy == 0; });
+  shared_->done.wait(lock, finished);
 }
 
 }  // namespace plumb

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "cpu/activations.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/matrix.h"
 #include "cpu/memory.h"
@@ -41,7 +42,7 @@ struct Context {
   ThreadPool* pool;
   BufferPool* buffers;
   std::span<const Segment> segments;
-  bool exact;  // activations stay float32 whatever the weights are
+  Activations activations;
   // Tables of this pass, by the operation that asked first; layers whose rotation is the same share one.
   std::map<std::pair<const Rope*, const Array*>, RotaryTable>* tables;
   const std::vector<std::pair<const Rope*, const Rope*>>* same_rope;  // an operation and the first that is like it

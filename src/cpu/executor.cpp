@@ -6,6 +6,7 @@
 #include <mutex>
 #include <set>
 
+#include "cpu/multiply.h"
 #include "cpu/ops/ops.h"
 #include "cpu/plan.h"
 
@@ -70,18 +71,21 @@ class CpuExecutor final : public Executor {
   }
 
   std::string describe() const override {
-    const std::string activations =
-        options_.activations == Activations::kExact ? "exact activations" : "short activations";
-    return "cpu executor, " + std::string(to_string(options_.isa)) + ", " + activations + ", " +
+    return "cpu executor, " + std::string(to_string(options_.isa)) + ", " +
+           std::string(to_string(options_.activations)) + " activations, " +
            std::to_string(pool_.threads()) + (pool_.threads() == 1 ? " thread" : " threads");
   }
 
  private:
   std::string activations_of(const Matrix& matrix) const {
-    if (options_.activations == Activations::kExact) return "float32 activations";
-    if (matrix.quantised()) return "int8 activations";
-    if (matrix.form() == PanelForm::kBF16 && kernels_.multiply_bf16 != nullptr)
-      return "bfloat16 activations";
+    switch (activations_for(matrix, options_.activations, kernels_)) {
+      case ActivationForm::kInt8:
+        return "int8 activations";
+      case ActivationForm::kBf16:
+        return "bfloat16 activations";
+      case ActivationForm::kFloat:
+        break;
+    }
     return "float32 activations";
   }
 
@@ -201,7 +205,7 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
                            .pool = &pool_,
                            .buffers = &buffers_,
                            .segments = segments,
-                           .exact = options_.activations == Activations::kExact,
+                           .activations = options_.activations,
                            .tables = &tables,
                            .same_rope = &plan_.same_rope};
   std::vector<Outputs> values(stages.size());
@@ -318,11 +322,17 @@ Result<std::vector<Tensor>> CpuExecutor::forward_batch(std::span<const BatchItem
 
 }  // namespace
 
+std::string_view to_string(Activations activations) {
+  constexpr std::string_view kNames[] = {"exact", "auto", "short"};
+  return kNames[static_cast<std::size_t>(activations)];
+}
+
 Result<Activations> activations_from_name(std::string_view name) {
-  if (name == "exact") return Activations::kExact;
-  if (name == "short") return Activations::kShort;
+  for (const Activations activations : {Activations::kExact, Activations::kAuto, Activations::kShort}) {
+    if (to_string(activations) == name) return activations;
+  }
   return Error{ErrorCode::kInvalidArgument, "activations \"" + std::string(name) +
-                                                "\" are not known; known are exact and short"};
+                                                "\" are not known; known are exact, auto and short"};
 }
 
 std::unique_ptr<Executor> make_cpu_executor(const BoundGraph& network, const CpuOptions& options) {

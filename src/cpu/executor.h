@@ -5,19 +5,11 @@
 #pragma once
 #include <memory>
 
+#include "cpu/activations.h"
 #include "cpu/isa.h"
 #include "graph/executor.h"
 
 namespace plumb::cpu {
-
-// What meets a weight in a product (docs/numerics.md).
-enum class Activations : std::uint8_t {
-  kExact,  // float32
-  kShort,  // int8 with a scale for each 64 where the weight is quantised, bfloat16 where it is bfloat16
-};
-
-// "exact" or "short"; an error lists them.
-Result<Activations> activations_from_name(std::string_view name);
 
 struct CpuOptions {
   Isa isa;

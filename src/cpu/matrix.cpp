@@ -2,6 +2,7 @@
 // kernels/kernels.h.
 #include "cpu/matrix.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -18,16 +19,22 @@ struct Rows {
   Bytes at[kPanelRows];
 };
 
+// Words of a row that are moved before the next row's turn: what 32 rows of them fill stays in the first-level cache.
+constexpr std::int64_t kWordsAtOnce = 16;
+
 // to[j][r] = the four bytes at `offset` + 4 j of row r, xor `flip`.
-void transpose(const Rows& rows, std::size_t offset, int words, std::uint32_t flip,
+void transpose(const Rows& rows, std::size_t offset, std::int64_t words, std::uint32_t flip,
                std::uint8_t* to) {
-  for (int r = 0; r < kPanelRows; ++r) {
-    if (rows.at[r] == nullptr) continue;
-    for (int j = 0; j < words; ++j) {
-      std::uint32_t word = 0;
-      std::memcpy(&word, rows.at[r] + offset + static_cast<std::size_t>(j) * 4, 4);
-      word ^= flip;
-      std::memcpy(to + (j * kPanelRows + r) * 4, &word, 4);
+  for (std::int64_t first = 0; first < words; first += kWordsAtOnce) {
+    const std::int64_t end = std::min(first + kWordsAtOnce, words);
+    for (int r = 0; r < kPanelRows; ++r) {
+      if (rows.at[r] == nullptr) continue;
+      for (std::int64_t j = first; j < end; ++j) {
+        std::uint32_t word = 0;
+        std::memcpy(&word, rows.at[r] + offset + static_cast<std::size_t>(j) * 4, 4);
+        word ^= flip;
+        std::memcpy(to + (j * kPanelRows + r) * 4, &word, 4);
+      }
     }
   }
 }
@@ -40,18 +47,22 @@ void halves(const Rows& rows, std::size_t offset, std::uint8_t* to) {
 }
 
 void pack_f16(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
-  for (int r = 0; r < kPanelRows; ++r) {
-    if (rows.at[r] == nullptr) continue;
-    for (std::int64_t k = 0; k < columns; ++k)
-      std::memcpy(to + (k * kPanelRows + r) * 2, rows.at[r] + k * 2, 2);
+  for (std::int64_t first = 0; first < columns; first += 2 * kWordsAtOnce) {
+    const std::int64_t end = std::min(first + 2 * kWordsAtOnce, columns);
+    for (int r = 0; r < kPanelRows; ++r) {
+      if (rows.at[r] == nullptr) continue;
+      for (std::int64_t k = first; k < end; ++k)
+        std::memcpy(to + (k * kPanelRows + r) * 2, rows.at[r] + k * 2, 2);
+    }
   }
 }
 
 void pack_bf16(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
-  for (int r = 0; r < kPanelRows; ++r) {
-    if (rows.at[r] == nullptr) continue;
-    for (std::int64_t k = 0; k < columns; k += 2)
-      std::memcpy(to + (k / 2 * kPanelRows + r) * 4, rows.at[r] + k * 2, k + 1 < columns ? 4 : 2);
+  transpose(rows, 0, columns / 2, 0, to);
+  if (columns % 2 == 0) return;
+  for (int r = 0; r < kPanelRows; ++r) {  // the partner of the last column stays 0
+    if (rows.at[r] != nullptr)
+      std::memcpy(to + (columns / 2 * kPanelRows + r) * 4, rows.at[r] + (columns - 1) * 2, 2);
   }
 }
 
@@ -172,7 +183,7 @@ void Matrix::prepare(ThreadPool& pool) {
       std::uint8_t* to = pages_.data() + static_cast<std::size_t>(index) * panel_bytes_;
       switch (*form_) {
         case PanelForm::kF32:
-          transpose(rows, 0, static_cast<int>(columns_), 0, to);
+          transpose(rows, 0, columns_, 0, to);
           break;
         case PanelForm::kF16:
           pack_f16(rows, columns_, to);
@@ -195,6 +206,7 @@ void Matrix::prepare(ThreadPool& pool) {
       }
     }
   });
+  weight_->release();
 }
 
 Panel Matrix::panel(std::int64_t index) const {

@@ -11,11 +11,9 @@ namespace {
 // Tokens whose sums are held at once: 32 KiB of them.
 constexpr std::int64_t kSlab = 256;
 
-enum class Activations : std::uint8_t { kFloat, kInt8, kBf16 };
-
 // One x in the form in which a kernel reads it.
 struct Prepared {
-  Activations form;
+  ActivationForm form;
   const float* x;
   std::int64_t x_stride;
   std::int64_t rows;     // tokens * groups
@@ -37,21 +35,13 @@ struct Prepared {
   }
 };
 
-Activations activations_for(const Context& context, const Matrix& matrix) {
-  if (context.exact || !matrix.form()) return Activations::kFloat;
-  if (matrix.quantised()) return Activations::kInt8;
-  if (*matrix.form() == PanelForm::kBF16 && context.kernels->multiply_bf16 != nullptr)
-    return Activations::kBf16;
-  return Activations::kFloat;
-}
-
 std::int64_t floats_for(std::int64_t bytes) {
   return (bytes + 3) / 4;
 }
 
 void prepare_rows(const Context& context, Prepared& to) {
   to.stride = (to.columns + kChunk - 1) / kChunk * kChunk;
-  const bool int8 = to.form == Activations::kInt8;
+  const bool int8 = to.form == ActivationForm::kInt8;
   to.codes = context.buffers->take(floats_for(to.rows * to.stride * (int8 ? 1 : 2)));
   if (int8) {
     to.scales = context.buffers->take(to.rows * to.stride / kActivationGroup);
@@ -75,12 +65,12 @@ void run_panel(const Context& context, const Product& product, const Prepared& x
                const float* decoded, float* out) {
   const Matrix& matrix = *product.matrix;
   const std::int64_t row = token * product.groups + group;
-  if (x.form == Activations::kInt8) {
+  if (x.form == ActivationForm::kInt8) {
     Int8Rows rows = x.int8(row);
     rows.stride *= product.groups;
     return context.kernels->multiply_int8(matrix.panel(index), rows, tokens, out);
   }
-  if (x.form == Activations::kBf16) {
+  if (x.form == ActivationForm::kBf16) {
     return context.kernels->multiply_bf16(matrix.panel(index), x.bf16(row),
                                           x.stride * product.groups, tokens, out);
   }
@@ -135,6 +125,15 @@ void run_task(const Context& context, const Product& product, const Prepared& x,
 
 }  // namespace
 
+ActivationForm activations_for(const Matrix& matrix, Activations activations, const Kernels& kernels) {
+  if (activations == Activations::kExact || !matrix.form()) return ActivationForm::kFloat;
+  if (matrix.quantised()) return ActivationForm::kInt8;
+  if (activations == Activations::kShort && *matrix.form() == PanelForm::kBF16 &&
+      kernels.multiply_bf16 != nullptr)
+    return ActivationForm::kBf16;
+  return ActivationForm::kFloat;
+}
+
 void multiply(const Context& context, std::span<const Product> products) {
   std::vector<Prepared> prepared;
   std::vector<std::size_t> which;           // by product, in `prepared`
@@ -143,7 +142,8 @@ void multiply(const Context& context, std::span<const Product> products) {
   prepared.reserve(products.size());
   for (const Product& product : products) {
     product.matrix->prepare(*context.pool);
-    const Activations form = activations_for(context, *product.matrix);
+    const ActivationForm form =
+        activations_for(*product.matrix, context.activations, *context.kernels);
     const auto same = std::find_if(prepared.begin(), prepared.end(), [&](const Prepared& p) {
       return p.form == form && p.x == product.x && p.rows == product.tokens * product.groups &&
              p.groups == product.groups && p.columns == product.matrix->columns();
@@ -160,7 +160,7 @@ void multiply(const Context& context, std::span<const Product> products) {
                           .codes = {},
                           .scales = {},
                           .sums = {}});
-      if (form != Activations::kFloat && product.tokens > 0) prepare_rows(context, prepared.back());
+      if (form != ActivationForm::kFloat && product.tokens > 0) prepare_rows(context, prepared.back());
     }
     first_task.push_back(first_task.back() +
                          (product.tokens > 0 ? product.matrix->panels() : 0));

@@ -19,6 +19,11 @@ struct Product {
   std::int64_t groups = 1;
 };
 
+enum class ActivationForm : std::uint8_t { kFloat, kInt8, kBf16 };
+
+// In which form activations meet this matrix.
+ActivationForm activations_for(const Matrix& matrix, Activations activations, const Kernels& kernels);
+
 // All of them, shared among the threads at once. Products of one x prepare it once.
 void multiply(const Context& context, std::span<const Product> products);
 

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <random>
 
 #include "cpu/executor.h"
@@ -83,7 +84,7 @@ class Multiply : public testing::TestWithParam<Case> {
                              .pool = &pool,
                              .buffers = &buffers,
                              .segments = {},
-                             .exact = exact,
+                             .activations = exact ? Activations::kExact : Activations::kShort,
                              .tables = nullptr,
                              .same_rope = nullptr};
     std::vector<float> y(static_cast<std::size_t>(tokens * matrix.rows()));
@@ -184,6 +185,33 @@ INSTANTIATE_TEST_SUITE_P(Forms, Grouped,
                          testing::Values(Case{DType::kF32, 24, 40}, Case{DType::kQ8_0, 20, 64},
                                          Case{DType::kBF16, 32, 96}));
 
+// An infinity or what is no number must reach the logits, where it ends the sequence with an error.
+TEST(MultiplyEdges, WhatIsNotFiniteStaysSo) {
+  constexpr std::int64_t kColumns = 512;
+  const auto weight = random_weight(DType::kQ8_0, 3, kColumns);
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    for (const std::size_t at : {std::size_t{0}, std::size_t{63}, std::size_t{300}, std::size_t{511}}) {
+      std::vector<float> x = random_floats(kColumns, 3);
+      x[at] = bad;
+      for (const Isa isa : available_isas()) {
+        for (const Activations activations : {Activations::kExact, Activations::kAuto}) {
+          ThreadPool pool(1);
+          BufferPool buffers;
+          Matrix matrix(weight);
+          const Context context = {.kernels = &kernels_for(isa), .pool = &pool, .buffers = &buffers, .segments = {},
+                                   .activations = activations, .tables = nullptr, .same_rope = nullptr};
+          std::vector<float> y(3, 0.0F);
+          const Product product = {.matrix = &matrix, .x = x.data(), .x_stride = kColumns, .tokens = 1,
+                                   .bias = nullptr, .y = y.data(), .y_stride = 3};
+          multiply(context, std::span(&product, 1));
+          for (const float value : y)
+            EXPECT_FALSE(std::isfinite(value)) << to_string(isa) << ", " << bad << " at " << at;
+        }
+      }
+    }
+  }
+}
+
 // The edges of a byte: codes of -128 and activations of either sign, where products leave 16 bits.
 TEST(MultiplyEdges, TheLargestCodesAreExact) {
   constexpr std::int64_t kColumns = 64;
@@ -209,7 +237,7 @@ TEST(MultiplyEdges, TheLargestCodesAreExact) {
     BufferPool buffers;
     Matrix matrix(weight);
     const Context context = {.kernels = &kernels_for(isa), .pool = &pool, .buffers = &buffers, .segments = {},
-                             .exact = false, .tables = nullptr, .same_rope = nullptr};
+                             .activations = Activations::kShort, .tables = nullptr, .same_rope = nullptr};
     float y = 0;
     const Product product = {.matrix = &matrix, .x = x.data(), .x_stride = kColumns, .tokens = 1,
                              .bias = nullptr, .y = &y, .y_stride = 1};

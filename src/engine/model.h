@@ -53,7 +53,7 @@ struct ExecutorOptions {
   int threads;          // 0: one per processor
   ExecutorKind kind = ExecutorKind::kReference;
   std::string isa = "auto";           // of the cpu executor; cpu/isa.h lists them
-  std::string activations = "exact";  // of the cpu executor: "exact" or "short" (docs/numerics.md)
+  std::string activations = "auto";  // of the cpu executor: "exact", "auto" or "short" (docs/numerics.md)
 };
 
 // An error names an instruction set that this machine does not have, or activations that do not exist.

@@ -28,6 +28,10 @@ class SafetensorsSource final : public TensorSource {
   }
 
   std::string where() const override { return path_.string(); }
+  void release(std::span<const std::byte> bytes) const override {
+    for (const auto& file : files_)
+      file->release(bytes);
+  }
 
   void add(std::shared_ptr<const MappedFile> file, std::vector<StoredTensor> tensors) {
     files_.push_back(std::move(file));

@@ -30,6 +30,8 @@ class TensorSource {
   virtual std::span<const StoredTensor> tensors() const = 0;          // in the files' order
   virtual const StoredTensor* find(std::string_view name) const = 0;  // nothing when absent
   virtual std::string where() const = 0;  // the file or folder, for error messages
+  // `bytes` of one of the tensors will hardly be read again: the memory that they take in this process may go.
+  virtual void release(std::span<const std::byte> /*bytes*/) const {}
 };
 
 // A .safetensors file, an index (….safetensors.index.json) with its shards beside it, or a folder

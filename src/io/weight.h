@@ -32,6 +32,8 @@ class Weight {
   virtual std::optional<DType> stored_dtype() const { return std::nullopt; }
   // Those bytes; not aligned. Only where stored_dtype() is something.
   virtual std::span<const std::byte> stored_row(std::int64_t /*row*/) const { return {}; }
+  // A hint: a copy of the stored bytes is used from now on. Reading them again still works.
+  virtual void release() const {}
 
   virtual std::string format()
       const = 0;  // for people: "BF16", "FP8 E4M3, 128x128 blocks, F32 scales"

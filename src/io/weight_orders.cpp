@@ -36,6 +36,7 @@ class OrderedView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(source(row));
   }
+  void release() const override { base_->release(); }
 
   void read_row(std::int64_t row, std::span<double> out) const override {
     if (shape_.size() > 1) return base_->read_row(source(row), out);
@@ -198,6 +199,7 @@ class SameRowsView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(row);
   }
+  void release() const override { base_->release(); }
   void read_row(std::int64_t row, std::span<double> out) const override {
     base_->read_row(row, out);
   }

@@ -29,6 +29,8 @@ class StoredWeight final : public Weight {
     return bytes_.subspan(static_cast<std::uint64_t>(row) * row_bytes_, row_bytes_);
   }
 
+  void release() const override { source_->release(bytes_); }
+
   // Element `column` of rows [0, rows()): a column of the matrix. Plain element types only.
   void read_column(std::int64_t column, std::span<double> out) const {
     const auto width = static_cast<std::uint64_t>(info(dtype_).block_bytes);
@@ -86,6 +88,7 @@ class StridedView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(stored(row));
   }
+  void release() const override { base_->release(); }
 
   void read_row(std::int64_t row, std::span<double> out) const override {
     if (shape_.size() > 1) return base_->read_row(stored(row), out);
@@ -129,6 +132,7 @@ class SliceView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(first_row_ + row);
   }
+  void release() const override { base_->release(); }
   std::string format() const override { return base_->format(); }
   std::uint64_t stored_bytes() const override {
     return share_of_bytes(*base_, rows() * row_length());

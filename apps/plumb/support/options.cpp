@@ -20,18 +20,21 @@ void declare(Arguments& arguments, EngineOptions& options) {
   arguments.integer("--threads", options.threads, 0, 1024,
                     "0: one for each processor; never changes a result");
   arguments.integer("--chunk", options.chunk, 0, 1'000'000'000,
-                    "Prompt tokens computed together; 0: all; never changes a result");
+                    "Prompt tokens computed together; 0: 64 on the reference executor, 512 on the cpu "
+                    "executor; never changes a result");
   arguments.text("--config", "FILE", options.config,
                  "Read this in place of the folder's config.json");
 }
 
 void declare(Arguments& arguments, ExecutorChoice& choice) {
-  arguments.text("--executor", "NAME [reference]", choice.executor,
-                 "reference: every precision, slow; cpu: float32, fast");
+  arguments.text("--executor", fmt::format("NAME [{}]", choice.usual), choice.executor,
+                 choice.usual == "cpu" ? "cpu: float32, fast; reference: every precision, slow, and chosen by --precision"
+                                       : "reference: every precision, slow; cpu: float32, fast");
   arguments.text("--isa", "NAME [auto]", choice.isa,
                  "Of the cpu executor: portable, avx2, avx512, avx512vnni, avx512bf16, or the best there is");
-  arguments.text("--activations", "NAME [exact]", choice.activations,
-                 "Of the cpu executor. exact: float32; short: int8 where weights are quantised, bfloat16 where they are");
+  arguments.text("--activations", "NAME [auto]", choice.activations,
+                 "Of the cpu executor. exact: float32; auto: int8 where weights are quantised, else float32; short: "
+                 "also bfloat16 where weights are (docs/numerics.md)");
 }
 
 namespace {
@@ -59,7 +62,8 @@ Status check_exists(const fs::path& path) {
 
 Result<Session> open_session(const fs::path& path, const EngineOptions& options,
                              const ExecutorChoice& choice) {
-  PLUMB_TRY(const ExecutorKind kind, executor_from_name(choice.executor.value_or("reference")));
+  const std::string usual = options.precision ? "reference" : choice.usual;
+  PLUMB_TRY(const ExecutorKind kind, executor_from_name(choice.executor.value_or(usual)));
   PLUMB_TRY_STATUS(check_choice(kind, options, choice));
   PLUMB_TRY(const Precision precision, precision_from_name(options.precision.value_or("fp32")));
   PLUMB_TRY_STATUS(check_exists(path));
@@ -76,7 +80,10 @@ Result<Session> open_session(const fs::path& path, const EngineOptions& options,
                            .threads = static_cast<int>(options.threads),
                            .kind = kind,
                            .isa = choice.isa.value_or("auto"),
-                           .activations = choice.activations.value_or("exact")}));
+                           .activations = choice.activations.value_or("auto")}));
+  session.kind = kind;
+  const std::int64_t usual_chunk = kind == ExecutorKind::kCpu ? 512 : 64;
+  session.chunk = options.chunk > 0 ? options.chunk : usual_chunk;
   return session;
 }
 

@@ -16,16 +16,18 @@ struct EngineOptions {
   std::optional<std::string> config;
   std::optional<std::string> precision;
   std::int64_t threads = 0;
-  std::int64_t chunk = 64;  // small enough that Ctrl-C is heard soon
+  std::int64_t chunk = 0;
 };
 
 void declare(Arguments& arguments, EngineOptions& options);
 
-// Which executor runs, for commands that let one choose; the others use the reference executor.
+// Which executor runs, for commands that let one choose; the others use the reference executor. Where nothing is chosen it is
+// `usual`, and the reference executor where a precision is: only that one has several.
 struct ExecutorChoice {
-  std::optional<std::string> executor;
-  std::optional<std::string> isa;
-  std::optional<std::string> activations;
+  std::string usual = "reference";
+  std::optional<std::string> executor = {};
+  std::optional<std::string> isa = {};
+  std::optional<std::string> activations = {};
 };
 
 void declare(Arguments& arguments, ExecutorChoice& choice);
@@ -34,6 +36,8 @@ void declare(Arguments& arguments, ExecutorChoice& choice);
 struct Session {
   std::unique_ptr<const Model> model;
   std::unique_ptr<Executor> executor;
+  ExecutorKind kind;
+  std::int64_t chunk;  // tokens of a prompt to compute together: as asked for, or few enough that Ctrl-C is heard soon
 };
 
 // Notes on standard error what the model's files say and no stage reads.

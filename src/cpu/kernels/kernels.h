@@ -61,8 +61,12 @@ struct AttendArguments {
   std::int64_t value_dim;
   float scale;
   float soft_cap;  // 0: none
-  float* scratch;  // [vectors * (kKeyBlock + value_dim + 4)]
+  float* scratch;  // [attend_scratch(value_dim)]
 };
+
+constexpr std::int64_t attend_scratch(std::int64_t value_dim) {
+  return 8 * (kKeyBlock + value_dim);
+}
 
 // One query against rows that are keys and values at once.
 struct AttendRowsArguments {

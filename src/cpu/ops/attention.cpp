@@ -53,7 +53,7 @@ void run_task(const Attend& op, const Operands& operands, const Context& context
     values.push_back(held.values(block, task.kv_head));
   }
   thread_local std::vector<float> scratch;
-  scratch.resize(static_cast<std::size_t>(4 * (kKeyBlock + out.shape[2])));
+  scratch.resize(static_cast<std::size_t>(attend_scratch(out.shape[2])));
   context.kernels->attend({.queries = queries.data(),
                            .outputs = outputs.data(),
                            .first = first.data(),

@@ -40,6 +40,10 @@ class GgufFile final : public TensorSource {
   std::span<const StoredTensor> tensors() const override { return tensors_; }
   const StoredTensor* find(std::string_view name) const override;
   std::string where() const override { return path_.string(); }
+  void release(std::span<const std::byte> bytes) const override {
+    for (const auto& file : files_)
+      file->release(bytes);
+  }
 
   // Of the first file of a split one.
   std::span<const std::pair<std::string_view, GgufValue>> metadata() const { return metadata_; }

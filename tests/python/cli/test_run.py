@@ -13,7 +13,20 @@ def test_run_streams_text_and_prints_statistics(plumb):
     assert answer.out.endswith("\n")
     lines = answer.err.splitlines()
     assert re.fullmatch(r"\[prompt 5 tokens, [\d.]+ tokens/s; generated \d+ tokens, [\d.]+ tokens/s; stop; "
-                        r"reference executor, fp32, \d+ threads?\]", lines[-1]), answer.err
+                        r"cpu executor, \w+, auto activations, \d+ threads?\]", lines[-1]), answer.err
+    for reference in (("--executor", "reference"), ("--precision", "fp32")):
+        answer = plumb("run", PROMPT, *reference)
+        assert "; reference executor, fp32, " in answer.err and answer.out.startswith(" Paris")
+
+
+def test_options_of_the_other_executor_are_errors(plumb):
+    for options, named in ((("--executor", "cpu", "--precision", "hf-bf16"), "--precision"),
+                           (("--executor", "reference", "--isa", "portable"), "--isa"),
+                           (("--precision", "fp64", "--activations", "short"), "--activations"),
+                           (("--executor", "gpu"), "gpu"), (("--isa", "mmx"), "mmx"), (("--activations", "long"), "long")):
+        answer = plumb("run", PROMPT, *options)
+        assert (answer.code, answer.out) == (1, "") and named in answer.err, options
+    assert plumb("run", PROMPT, "--isa", "portable", "--activations", "exact").out.startswith(" Paris")
 
 
 def test_run_json(plumb):

@@ -1,0 +1,131 @@
+// The cpu executor's kernels on one thread, in operations per second of processor time: products of panels (32 rows) that stay
+// in the second-level cache, and attention. Run with --benchmark_filter=BEST for the best instruction set only.
+#include <benchmark/benchmark.h>
+
+#include <random>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/kernels/kernels.h"
+
+namespace {
+
+using plumb::cpu::Int8Rows;
+using plumb::cpu::Isa;
+using plumb::cpu::Kernels;
+using plumb::cpu::Panel;
+using plumb::cpu::PanelForm;
+
+constexpr std::int64_t kColumns = 2048;
+
+std::size_t bytes_of(PanelForm form) {
+  const auto n = static_cast<std::size_t>(kColumns);
+  switch (form) {
+    case PanelForm::kF32:
+      return n * 128;
+    case PanelForm::kF16:
+    case PanelForm::kBF16:
+      return n * 64;
+    case PanelForm::kQ8_0:
+      return n / 32 * 1088;
+    case PanelForm::kQ4_0:
+      return n / 32 * 576;
+    case PanelForm::kQ4_K:
+      return n / 256 * 4736;
+    case PanelForm::kQ6_K:
+      return n / 256 * 6720;
+  }
+  return 0;
+}
+
+enum class Path : std::uint8_t { kFloat, kInt8, kBf16 };
+
+void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
+  const Kernels& kernels = plumb::cpu::kernels_for(isa);
+  const std::int64_t tokens = state.range(0);
+  // Zeros: what matters is the work, and no value here makes a denormal or a NaN.
+  std::vector<std::uint8_t> panel(bytes_of(form) + 64);
+  std::vector<float> x(static_cast<std::size_t>(tokens * kColumns), 1.0F);
+  std::vector<float> out(static_cast<std::size_t>(tokens * plumb::cpu::kPanelRows));
+  std::vector<std::int8_t> codes(x.size(), 1);
+  std::vector<std::uint16_t> shorts(x.size(), 0x3f80);
+  std::vector<float> scales(x.size());
+  std::vector<std::int32_t> sums(x.size());
+  const Panel one = {.form = form, .data = panel.data(), .columns = kColumns};
+  const Int8Rows rows = {.codes = codes.data(), .scales = scales.data(), .sums = sums.data(), .stride = kColumns};
+  for (auto _ : state) {
+    if (path == Path::kFloat) kernels.multiply_float(one, x.data(), kColumns, tokens, out.data());
+    if (path == Path::kInt8) kernels.multiply_int8(one, rows, tokens, out.data());
+    if (path == Path::kBf16) kernels.multiply_bf16(one, shorts.data(), kColumns, tokens, out.data());
+    benchmark::DoNotOptimize(out.data());
+    benchmark::ClobberMemory();
+  }
+  const double operations = 2.0 * static_cast<double>(kColumns * plumb::cpu::kPanelRows * tokens);
+  state.counters["ops"] = benchmark::Counter(operations, benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["bytes"] =
+      benchmark::Counter(static_cast<double>(bytes_of(form)), benchmark::Counter::kIsIterationInvariantRate);
+}
+
+void attention(benchmark::State& state, Isa isa) {
+  const Kernels& kernels = plumb::cpu::kernels_for(isa);
+  constexpr std::int64_t kDim = 128;
+  const std::int64_t keys = state.range(0);
+  const std::int64_t vectors = state.range(1);
+  const std::int64_t blocks = keys / plumb::cpu::kKeyBlock;
+  std::vector<float> cache(static_cast<std::size_t>(blocks * plumb::cpu::kKeyBlock * kDim), 0.5F);
+  std::vector<float> q(static_cast<std::size_t>(vectors * kDim), 0.25F);
+  std::vector<float> out(q.size());
+  std::vector<float> scratch(static_cast<std::size_t>(plumb::cpu::attend_scratch(kDim)));
+  std::vector<const float*> key_blocks;
+  std::vector<const float*> queries;
+  std::vector<float*> outputs;
+  for (std::int64_t b = 0; b < blocks; ++b)
+    key_blocks.push_back(cache.data() + b * plumb::cpu::kKeyBlock * kDim);
+  for (std::int64_t v = 0; v < vectors; ++v) {
+    queries.push_back(q.data() + v * kDim);
+    outputs.push_back(out.data() + v * kDim);
+  }
+  const std::vector<std::int64_t> first(static_cast<std::size_t>(vectors), 0);
+  const std::vector<std::int64_t> end(static_cast<std::size_t>(vectors), keys);
+  for (auto _ : state) {
+    kernels.attend({.queries = queries.data(), .outputs = outputs.data(), .first = first.data(), .end = end.data(),
+                    .keys = key_blocks.data(), .values = key_blocks.data(), .sinks = nullptr, .vectors = vectors,
+                    .key_dim = kDim, .value_dim = kDim, .scale = 0.1F, .soft_cap = 0, .scratch = scratch.data()});
+    benchmark::ClobberMemory();
+  }
+  state.counters["ops"] = benchmark::Counter(4.0 * static_cast<double>(keys * kDim * vectors),
+                                             benchmark::Counter::kIsIterationInvariantRate);
+}
+
+struct Registered {
+  const char* name;
+  PanelForm form;
+  Path path;
+};
+
+const Registered kProducts[] = {
+    {"F32", PanelForm::kF32, Path::kFloat},         {"BF16", PanelForm::kBF16, Path::kFloat},
+    {"BF16_short", PanelForm::kBF16, Path::kBf16},  {"F16", PanelForm::kF16, Path::kFloat},
+    {"Q8_0_short", PanelForm::kQ8_0, Path::kInt8},  {"Q4_0_short", PanelForm::kQ4_0, Path::kInt8},
+    {"Q4_K_short", PanelForm::kQ4_K, Path::kInt8},  {"Q6_K_short", PanelForm::kQ6_K, Path::kInt8},
+    {"Q4_0", PanelForm::kQ4_0, Path::kFloat},
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto isas = plumb::cpu::available_isas();
+  for (const Isa isa : isas) {
+    const std::string prefix = (isa == isas.back() ? "BEST/" : "") + std::string(to_string(isa)) + "/";
+    for (const Registered& product : kProducts) {
+      if (product.path == Path::kBf16 && plumb::cpu::kernels_for(isa).multiply_bf16 == nullptr) continue;
+      benchmark::RegisterBenchmark((prefix + product.name).c_str(),
+                                   [isa, product](benchmark::State& state) { products(state, isa, product.form, product.path); })
+          ->Arg(1)->Arg(8)->Arg(256);
+    }
+    benchmark::RegisterBenchmark((prefix + "attention").c_str(), [isa](benchmark::State& state) { attention(state, isa); })
+        ->Args({1024, 2})->Args({1024, 32});
+  }
+  benchmark::Initialize(&argc, argv);
+  benchmark::RunSpecifiedBenchmarks();
+}
