@@ -20,7 +20,7 @@ void declare(Arguments& arguments, EngineOptions& options) {
   arguments.integer("--threads", options.threads, 0, 1024,
                     "0: one for each processor; never changes a result");
   arguments.integer("--chunk", options.chunk, 0, 1'000'000'000,
-                    "Prompt tokens computed together; 0: 64 on the reference executor, 512 on the cpu "
+                    "Prompt tokens computed together; 0: 64 on the reference executor, 256 on the cpu "
                     "executor; never changes a result");
   arguments.text("--config", "FILE", options.config,
                  "Read this in place of the folder's config.json");
@@ -82,7 +82,7 @@ Result<Session> open_session(const fs::path& path, const EngineOptions& options,
                            .isa = choice.isa.value_or("auto"),
                            .activations = choice.activations.value_or("auto")}));
   session.kind = kind;
-  const std::int64_t usual_chunk = kind == ExecutorKind::kCpu ? 512 : 64;
+  const std::int64_t usual_chunk = kind == ExecutorKind::kCpu ? 256 : 64;
   session.chunk = options.chunk > 0 ? options.chunk : usual_chunk;
   return session;
 }

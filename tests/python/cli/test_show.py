@@ -34,5 +34,11 @@ def test_show_json(plumb):
         assert (tensors[name]["shape"], tensors[name]["format"], tensors[name]["bytes"]) == (entry["shape"], entry["dtype"], end - begin)
     memory = result["memory"]
     assert memory["weight_bytes"] == sum(tensor["bytes"] for tensor in tensors.values())
-    assert memory["state_bytes_per_token"] == 4 * 2 * (96 + 96) * 8
+    assert memory["state_bytes_per_token"] == 4 * 2 * (96 + 96) * 4
     assert memory["state_bytes"] == 100 * memory["state_bytes_per_token"]
+    assert "cpu executor" in result["executor"]
+    assert "panels, float32 activations" in tensors["model.layers.0.mlp.up_proj.weight"]["runs_as"]
+    reference = plumb("show", DEMO, "--json", "--context", 100, "--executor", "reference").json()
+    assert "reference executor" in reference["executor"]
+    assert reference["memory"]["state_bytes"] == 2 * memory["state_bytes"]
+    assert all(tensor["runs_as"] == "" for tensor in reference["tensors"])

@@ -44,7 +44,7 @@ def test_interrupt_ends_generation_cleanly(plumb_binary):
     assert process.returncode == 130
     (first + out).decode()
     assert out.endswith(b"\n")
-    assert re.search(r"; cancelled; reference executor", err.decode().splitlines()[-1])
+    assert re.search(r"; cancelled; cpu executor", err.decode().splitlines()[-1])
 
 
 def test_interrupt_with_json_still_prints_it(plumb_binary):
@@ -109,5 +109,5 @@ def test_a_terminal_shows_progress_of_a_long_prompt(plumb_binary, tmp_path):
             seen += data
         process.stdout.read()
     os.close(master)
-    assert b"reading the prompt: 64 of 600 tokens" in seen
+    assert b"reading the prompt: 256 of 600 tokens" in seen
     assert seen.index(b"\r\x1b[K[prompt 600 tokens") > seen.index(b"reading the prompt: 576")
