@@ -44,6 +44,11 @@ void Builder::fail(std::string_view stage, const std::string& what) {
   }
 }
 
+void Builder::check_limit(std::string_view stage, double limit) {
+  if (limit >= 0) return;
+  fail(stage, "values are limited to " + std::to_string(limit) + ", the least is 0");
+}
+
 int Builder::param(const std::string& name, const Shape& shape) {
   if (error_) return 0;  // finish() will not return the graph, and the search below is linear
   const auto same = std::find_if(graph_.params.begin(), graph_.params.end(),
@@ -172,6 +177,7 @@ Value Builder::gated(std::string_view stage, Value gate, Value up, const Gated& 
   const Shape out = shape(up);
   if (in != out && count(in) != 1)
     fail(stage, "gate " + to_string(in) + " and up " + to_string(out) + " differ in shape");
+  check_limit(stage, gated.limit.value_or(0));
   return yield(record(stage, gated, {gate, up}), "", out);
 }
 
@@ -184,6 +190,7 @@ Value Builder::add(std::string_view stage, Value x, Value branch, const Add& add
 
 Value Builder::clamp(std::string_view stage, Value x, const Clamp& clamp) {
   const Shape in = shape(x);
+  check_limit(stage, clamp.limit);
   return yield(record(stage, clamp, {x}), "", in);
 }
 
@@ -239,6 +246,7 @@ Value Builder::experts(std::string_view stage, Value x, const RouterValues& rout
     fail(stage, "more than " + std::to_string(kMaxParams) + " parameters");
     return x;
   }
+  check_limit(stage, experts.gated.limit.value_or(0));
   std::vector<int> params;
   for (std::int64_t e = 0; e < experts.experts; ++e) {
     const auto add = [&](std::string_view pattern, std::int64_t out, std::int64_t columns) {

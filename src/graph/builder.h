@@ -146,6 +146,7 @@ class Builder {
   int param(const std::string& name, const Shape& shape);
   std::string weight_name(std::string_view name) const;
   void fail(std::string_view stage, const std::string& what);
+  void check_limit(std::string_view stage, double limit);  // of a clamp to [-limit, limit]
   Stage& record(std::string_view stage, Operation operation, std::vector<Value> inputs);
   Value yield(Stage& stage, const std::string& suffix, Shape shape);
   int own_state(decltype(State::kind) kind);

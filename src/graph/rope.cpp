@@ -32,7 +32,7 @@ double required(const Config& config, const std::optional<double>& value, std::s
                 double minimum) {
   if (!value || !std::isfinite(*value) || *value < minimum) {
     config.reject(
-        config.where() + ": rope_parameters: " + std::string(key) +
+        "rope_parameters: " + std::string(key) +
         (value ? " is " + std::to_string(*value) + ", the least is " + std::to_string(minimum)
                : " is missing"));
     return minimum;
@@ -145,7 +145,7 @@ RopeFrequencies rope_frequencies(const Config& config, const RopeParameters& par
       std::find_if(std::begin(kScalings), std::end(kScalings),
                    [&](const ScalingName& entry) { return entry.name == parameters.type; });
   if (named == std::end(kScalings)) {
-    config.reject(config.where() + ": rope_type \"" + parameters.type +
+    config.reject("rope_type \"" + parameters.type +
                   "\" is not known; known are default, linear, dynamic, yarn, llama3 and longrope");
     return f;
   }
@@ -153,10 +153,10 @@ RopeFrequencies rope_frequencies(const Config& config, const RopeParameters& par
   if (f.scaling == RopeScaling::kNone) return f;
   if (f.scaling == RopeScaling::kDivisors) {  // GGUF's rope_freqs, one for each pair of channels
     f.divisors = parameters.divisors;
-    if (f.divisors.empty()) config.reject(config.where() + ": rope_type divisors needs divisors");
+    if (f.divisors.empty()) config.reject("rope_type divisors needs divisors");
     if (std::any_of(f.divisors.begin(), f.divisors.end(),
                     [](double d) { return !(std::isfinite(d) && d > 0); })) {
-      config.reject(config.where() + ": a rotary divisor is not a positive number");
+      config.reject("a rotary divisor is not a positive number");
     }
     return f;
   }
@@ -174,7 +174,7 @@ RopeFrequencies rope_frequencies(const Config& config, const RopeParameters& par
     f.short_factor = parameters.short_factor;
     f.long_factor = parameters.long_factor;
     if (f.short_factor.empty() || f.short_factor.size() != f.long_factor.size()) {
-      config.reject(config.where() + ": longrope needs short_factor and long_factor of equal size");
+      config.reject("longrope needs short_factor and long_factor of equal size");
     }
   } else {
     f.factor = required(config, parameters.factor, "factor", kTiny);

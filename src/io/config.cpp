@@ -164,6 +164,7 @@ Status Config::apply_defaults(std::string_view json_object) {
       size_of(*impl_, "head_dim", std::max<std::int64_t>(1, hidden_size / num_attention_heads));
   max_position_embeddings = size_of(*impl_, "max_position_embeddings", std::nullopt);
   rms_norm_eps = number("rms_norm_eps");
+  if (rms_norm_eps < 0) impl_->complain("\"rms_norm_eps\" is negative");
   const bool gated_name =
       has("hidden_activation");  // Gemma's name; its hidden_act is not what its code reads
   hidden_act = text(gated_name ? "hidden_activation" : "hidden_act", "");
@@ -178,7 +179,10 @@ Status Config::apply_defaults(std::string_view json_object) {
   }
   read_rope(*this, *impl_);
   add_stop_ids(*impl_, impl_->find("eos_token_id"), stop_ids);
+  // A complaint about them names their own file.
+  const std::string where = std::exchange(impl_->where, impl_->generation_where);
   add_stop_ids(*impl_, &impl_->generation_eos, stop_ids);
+  impl_->where = where;
   std::sort(stop_ids.begin(), stop_ids.end());
   stop_ids.erase(std::unique(stop_ids.begin(), stop_ids.end()), stop_ids.end());
   return {};

@@ -107,8 +107,8 @@ class Config {
       const;  // the JSON text of a key's value, "" when absent: quantization_config
 
   void mark_read(std::string_view key) const;  // what another format's reader derived: unread() passes it over
-  void reject(std::string message)
-      const;  // an architecture's own complaint, a whole sentence with where(): kept like a getter's
+  // An architecture's own complaint, kept like a getter's; the file's name is put before it.
+  void reject(std::string message) const;
   Status status() const;  // the first complaint
 
   // Keys that no getter read and that are not known to leave the computation alone

@@ -18,6 +18,7 @@ struct Config::Impl {
   std::string model_type;
   std::string text_model_type;
   nlohmann::json generation_eos;  // generation_config's eos_token_id, null when it has none
+  std::string generation_where;   // that file's name
   std::optional<std::string> complaint;
   std::set<std::string, std::less<>> read;      // canonical keys
   std::set<std::string, std::less<>> defaults;  // those that apply_defaults() filled in

@@ -94,6 +94,7 @@ Result<Config> Config::read(const std::filesystem::path& path,
   PLUMB_TRY(const Json generation,
             read_optional(folder / "generation_config.json", kMaxConfigBytes));
   if (generation.is_object() && generation.contains("eos_token_id")) {
+    config.impl_->generation_where = (folder / "generation_config.json").string();
     config.impl_->generation_eos = generation.at("eos_token_id");
   }
   const std::filesystem::path tokenizer_path = folder / "tokenizer_config.json";

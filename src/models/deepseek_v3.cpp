@@ -133,14 +133,14 @@ Value mixture(Builder& b, const Config& c, Value x) {
 void check_routing(const Config& c) {
   const auto expect = [&](std::string_view key, std::string_view known) {
     if (const std::string value = c.text(key, known); value != known) {
-      c.reject(c.where() + ": " + std::string(key) + " is \"" + value +
+      c.reject(std::string(key) + " is \"" + value +
                "\", deepseek_v3 knows only \"" + std::string(known) + "\"");
     }
   };
   expect("scoring_func", "sigmoid");
   expect("topk_method", "noaux_tc");
   if (const std::int64_t every = c.integer("moe_layer_freq", 1); every != 1) {
-    c.reject(c.where() + ": moe_layer_freq is " + std::to_string(every) +
+    c.reject("moe_layer_freq is " + std::to_string(every) +
              ", deepseek_v3 knows only 1");
   }
   c.integer("qk_head_dim", 0);  // the sum of its two parts, where a file repeats it

@@ -13,7 +13,7 @@ RopeParameters rope_parameters(const Config& c) {
   if (parameters.type == "su" || parameters.type == "yarn") parameters.type = "longrope";
   parameters.original_max_position_embeddings = c.number("original_max_position_embeddings");
   if (parameters.type != "longrope" && parameters.type != "default") {
-    c.reject(c.where() + ": rope_type \"" + parameters.type +
+    c.reject("rope_type \"" + parameters.type +
              "\" is not known to phi3; known are default and longrope");
   }
   return parameters;

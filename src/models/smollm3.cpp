@@ -13,10 +13,10 @@ std::vector<bool> rotates(const Config& c) {
   const auto listed = c.integers("no_rope_layers");
   const std::int64_t interval = c.integer("no_rope_layer_interval");
   if (interval < 1)
-    c.reject(c.where() + ": no_rope_layer_interval is " + std::to_string(interval) +
+    c.reject("no_rope_layer_interval is " + std::to_string(interval) +
              ", the least is 1");
   if (!listed.empty() && std::cmp_less(listed.size(), c.num_hidden_layers)) {
-    c.reject(c.where() + ": no_rope_layers has " + std::to_string(listed.size()) +
+    c.reject("no_rope_layers has " + std::to_string(listed.size()) +
              " entries, the layers are " + std::to_string(c.num_hidden_layers));
   }
   std::vector<bool> result;
@@ -32,13 +32,7 @@ std::vector<bool> rotates(const Config& c) {
 std::optional<std::int64_t> window(const Config& c, std::int64_t i, bool rotated) {
   const bool slides = c.flag("use_sliding_window", false) && c.sliding_window.has_value();
   if (c.layer_types.empty()) return slides && !rotated ? c.sliding_window : std::nullopt;
-  const std::string_view type = layer_type(c, i, 1);
-  if (type == "sliding_attention" && !slides) {
-    c.reject(
-        c.where() +
-        ": layer_types names sliding_attention, but use_sliding_window or sliding_window is off");
-  }
-  return layer_window(c, type);
+  return switched_window(c, i);
 }
 
 Result<Graph> record(const Config& c) {

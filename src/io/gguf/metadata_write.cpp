@@ -26,7 +26,7 @@ class Keys {
   void count(std::string_view key, std::optional<std::int64_t> value) {
     if (!value) return;
     if (*value < 0 || *value > std::numeric_limits<std::uint32_t>::max()) {
-      config_.reject(config_.where() + ": " + std::to_string(*value) +
+      config_.reject(std::to_string(*value) +
                      " does not fit the GGUF key \"" + std::string(key) + "\"");
       return;
     }

@@ -33,7 +33,7 @@ Rope half_split_rope(const Config& c, const RopeParameters& parameters) {
   const std::size_t factors = rope.frequencies.short_factor.size();
   if (rope.frequencies.scaling == RopeScaling::kLongrope &&
       std::cmp_not_equal(factors, rope.dims / 2)) {
-    c.reject(c.where() + ": rope_parameters: short_factor has " + std::to_string(factors) +
+    c.reject("rope_parameters: short_factor has " + std::to_string(factors) +
              " entries, the rotated pairs are " + std::to_string(rope.dims / 2));
   }
   return rope;
@@ -43,7 +43,7 @@ Rope layer_rope(const Config& c, std::string_view layer_type) {
   if (c.rope_of_layer_type.empty()) return half_split_rope(c, c.rope);
   const auto own = c.rope_of_layer_type.find(layer_type);
   if (own == c.rope_of_layer_type.end()) {
-    c.reject(c.where() + ": rope_parameters has no entry for layers of type " +
+    c.reject("rope_parameters has no entry for layers of type " +
              std::string(layer_type));
     return half_split_rope(c, c.rope);
   }
@@ -68,7 +68,7 @@ Gated gate_of(const Config& c) {
     gated.activation = entry.activation;
     return gated;
   }
-  c.reject(c.where() + ": hidden_act \"" + c.hidden_act +
+  c.reject("hidden_act \"" + c.hidden_act +
            "\" is not known; known are silu, gelu, gelu_pytorch_tanh and relu");
   return gated;
 }
@@ -160,7 +160,7 @@ bool is_sparse_layer(const Config& c, std::int64_t i) {
   const auto dense = c.integers("mlp_only_layers");
   const std::int64_t step = c.integer("decoder_sparse_step");
   if (step < 1)
-    c.reject(c.where() + ": decoder_sparse_step is " + std::to_string(step) + ", the least is 1");
+    c.reject("decoder_sparse_step is " + std::to_string(step) + ", the least is 1");
   return std::find(dense.begin(), dense.end(), i) == dense.end() &&
          (i + 1) % std::max<std::int64_t>(step, 1) == 0;
 }
@@ -209,7 +209,7 @@ std::string_view layer_type(const Config& c, std::int64_t i, std::int64_t period
   const std::string& type = c.layer_types[static_cast<std::size_t>(i)];
   if (type == kSliding) return kSliding;
   if (type != kFull) {
-    c.reject(c.where() + ": layer_types names \"" + type +
+    c.reject("layer_types names \"" + type +
              "\"; known are full_attention and sliding_attention");
   }
   return kFull;
@@ -218,8 +218,15 @@ std::string_view layer_type(const Config& c, std::int64_t i, std::int64_t period
 std::optional<std::int64_t> layer_window(const Config& c, std::string_view layer_type) {
   if (layer_type != "sliding_attention") return std::nullopt;
   if (!c.sliding_window)
-    c.reject(c.where() + ": layers are of type sliding_attention, but sliding_window is not given");
+    c.reject("layers are of type sliding_attention, but sliding_window is not given");
   return c.sliding_window;
+}
+
+std::optional<std::int64_t> switched_window(const Config& c, std::int64_t i) {
+  const std::string_view type = layer_type(c, i, 1);
+  if (type == "sliding_attention" && !c.flag("use_sliding_window", false))
+    c.reject("layer_types names sliding_attention, but use_sliding_window is off");
+  return layer_window(c, type);
 }
 
 std::optional<std::int64_t> qwen_window(const Config& c, std::int64_t i) {
@@ -228,15 +235,7 @@ std::optional<std::int64_t> qwen_window(const Config& c, std::int64_t i) {
   if (c.layer_types.empty()) {
     return slides && i >= first_window ? c.sliding_window : std::nullopt;
   }
-  if (static_cast<std::size_t>(i) >= c.layer_types.size() ||
-      c.layer_types[static_cast<std::size_t>(i)] != "sliding_attention") {
-    return std::nullopt;
-  }
-  if (!slides)
-    c.reject(
-        c.where() +
-        ": layer_types names sliding_attention, but use_sliding_window or sliding_window is off");
-  return c.sliding_window;
+  return switched_window(c, i);
 }
 
 std::vector<std::string> dense_layer_caveats(const Config& c) {

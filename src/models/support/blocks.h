@@ -106,6 +106,9 @@ std::string_view layer_type(const Config& c, std::int64_t i, std::int64_t period
 // sliding_window in a layer of type "sliding_attention".
 std::optional<std::int64_t> layer_window(const Config& c, std::string_view layer_type);
 
+// The window of layer `i` by layer_types where use_sliding_window must be on for there to be one.
+std::optional<std::int64_t> switched_window(const Config& c, std::int64_t i);
+
 // The window of layer `i` by layer_types, or, where the file has none, by Qwen's rule: layers from
 // max_window_layers on.
 std::optional<std::int64_t> qwen_window(const Config& c, std::int64_t i);

@@ -86,7 +86,7 @@ std::string mixer_name(const Config& c, std::int64_t i, const std::vector<std::i
                                       : "heavily_compressed_attention";
   }
   if (!ratios.empty()) {
-    c.reject(c.where() + ": compress_ratios has " + std::to_string(ratios.size()) +
+    c.reject("compress_ratios has " + std::to_string(ratios.size()) +
              " entries, num_hidden_layers is " + std::to_string(c.num_hidden_layers));
   }
   return i >= 2 && i % 2 == 1 ? "compressed_sparse_attention" : "heavily_compressed_attention";
@@ -136,7 +136,7 @@ DeepseekV4Layer deepseek_v4_layer(const Config& c, std::int64_t i) {
   if (name != "sliding_attention") {
     const bool sparse = name == "compressed_sparse_attention";
     if (!sparse && name != "heavily_compressed_attention")
-      c.reject(c.where() + ": layer_types names \"" + name + "\", which deepseek_v4 does not know");
+      c.reject("layer_types names \"" + name + "\", which deepseek_v4 does not know");
     layer.mixer = sparse ? Mixer::kSparse : Mixer::kHeavy;
     layer.ratio = c.integer(sparse ? "compress_rate_csa" : "compress_rate_hca",
                             at < ratios.size() ? ratios[at]
@@ -153,7 +153,7 @@ RouterScore deepseek_v4_score(const Config& c) {
   const std::string name = c.text("scoring_func", "sqrtsoftplus");
   if (name == "sigmoid") return RouterScore::kSigmoid;
   if (name != "sqrtsoftplus") {
-    c.reject(c.where() + ": scoring_func \"" + name +
+    c.reject("scoring_func \"" + name +
              "\" is not known; known are sqrtsoftplus and sigmoid");
   }
   return RouterScore::kSqrtSoftplus;
@@ -161,7 +161,7 @@ RouterScore deepseek_v4_score(const Config& c) {
 
 void check_deepseek_v4(const Config& c) {
   const auto reject = [&](const std::string& what) {
-    c.reject(c.where() + ": " + what + ", which deepseek_v4 does not know");
+    c.reject(what + ", which deepseek_v4 does not know");
   };
   if (c.num_key_value_heads != 1)
     reject("num_key_value_heads is " + std::to_string(c.num_key_value_heads));

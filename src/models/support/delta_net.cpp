@@ -24,7 +24,7 @@ std::int64_t size_of(const Config& c, std::string_view key) {
   constexpr std::int64_t kMost = std::int64_t{1} << 20;
   const std::int64_t size = c.integer(key);
   if (size >= 1 && size <= kMost) return size;
-  c.reject(c.where() + ": \"" + std::string(key) + "\" is " + std::to_string(size) +
+  c.reject("\"" + std::string(key) + "\" is " + std::to_string(size) +
            ", outside 1 to " + std::to_string(kMost));
   return 1;
 }
@@ -33,7 +33,7 @@ bool attends(const Config& c, std::int64_t interval, std::int64_t i) {
   if (c.layer_types.empty()) return (i + 1) % interval == 0;
   const std::string& type = c.layer_types[static_cast<std::size_t>(i)];
   if (type != "full_attention" && type != "linear_attention") {
-    c.reject(c.where() + ": layer_types names \"" + type +
+    c.reject("layer_types names \"" + type +
              "\"; known here are full_attention and linear_attention");
   }
   return type == "full_attention";
@@ -181,7 +181,7 @@ Result<Graph> hybrid_decoder(const Config& c, const DeltaProject& project, const
   const DeltaSizes sizes = delta_sizes(c);
   const std::int64_t interval = c.integer("full_attention_interval", 4);
   if (interval < 1) {
-    c.reject(c.where() + ": full_attention_interval is " + std::to_string(interval) +
+    c.reject("full_attention_interval is " + std::to_string(interval) +
              ", the least is 1");
   }
   const Branch mix = [&](Builder& b, Value h, std::int64_t i) {

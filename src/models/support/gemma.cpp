@@ -12,7 +12,7 @@ namespace {
 double attention_scale(const Config& c) {
   const double scalar = c.number("query_pre_attn_scalar");
   if (scalar > 0) return 1 / std::sqrt(scalar);
-  c.reject(c.where() + ": query_pre_attn_scalar is " + std::to_string(scalar) + ", not above 0");
+  c.reject("query_pre_attn_scalar is " + std::to_string(scalar) + ", not above 0");
   return 1;
 }
 
@@ -21,13 +21,13 @@ double attention_scale(const Config& c) {
 std::optional<double> soft_cap(const Config& c, std::string_view key) {
   const auto cap = c.maybe_number(key);
   if (cap && *cap <= 0)
-    c.reject(c.where() + ": " + std::string(key) + " is " + std::to_string(*cap) + ", not above 0");
+    c.reject(std::string(key) + " is " + std::to_string(*cap) + ", not above 0");
   return cap;
 }
 
 Result<Graph> gemma_graph(const Config& c, const Gemma& gemma) {
   if (c.flag("use_bidirectional_attention", false))
-    c.reject(c.where() + ": use_bidirectional_attention is on, and only causal models are known");
+    c.reject("use_bidirectional_attention is on, and only causal models are known");
   Norm norm = rms_norm(c.rms_norm_eps);
   norm.weight_offset = 1;
   norm.rounding = Rounding::kAfterWeight;
