@@ -21,8 +21,9 @@ constexpr std::string_view kDetails = R"(Examples:
   plumb show path/to/model --context 32768
 
 Prints the configuration, every stage with the shape of what it yields for one token, what it reads, its parameters and every
-convention by name, every tensor with its stored format and size, and the memory for a context. Layers that differ in nothing
-but their number are shown once, and so are tensors, unless --all.
+convention by name, every tensor with its stored format and size, the tensors that are skipped (vision towers, heads for
+drafting), and the memory for a context. Layers that differ in nothing but their number are shown once, and so are tensors,
+unless --all.
 )";
 
 struct Options {
@@ -85,11 +86,23 @@ Json configuration(const Model& model) {
   return parsed.is_discarded() ? Json() : parsed;
 }
 
+// In the configuration of a multimodal model, what describes the model that runs.
+bool is_text_config(std::string_view key, const Json& value) {
+  return key == "text_config" && value.is_object();
+}
+
 std::string configuration_text(const Model& model) {
   const Json config = configuration(model);
   std::string text = "Configuration\n";
-  for (const auto& [key, value] : config.items())
-    text += fmt::format("  {:<28} {}\n", key, json_text(value));
+  for (const auto& [key, value] : config.items()) {
+    if (!is_text_config(key, value)) {
+      text += fmt::format("  {:<28} {}\n", key, json_text(value));
+      continue;
+    }
+    text += fmt::format("  {}\n", key);
+    for (const auto& [inner, what] : value.items())
+      text += fmt::format("    {:<26} {}\n", inner, json_text(what));
+  }
   std::string stop;
   for (const std::int32_t id : model.stop_ids) {
     const auto piece = model.tokenizer == nullptr ? std::nullopt : model.tokenizer->piece(id);
@@ -125,6 +138,9 @@ Json model_json(const Session& session, const Memory& memory) {
                        {"bytes", weight.stored_bytes()},
                        {"runs_as", session.executor->path_of(i)}});
   }
+  Json skipped = Json::array();
+  for (const WeightMap::Skipped& tensor : model.skipped)
+    skipped.push_back({{"name", tensor.name}, {"shape", tensor.shape}});
   return {{"path", model.path.string()},
           {"model_type", model.config->model_type()},
           {"executor", session.executor->describe()},
@@ -132,6 +148,7 @@ Json model_json(const Session& session, const Memory& memory) {
           {"stop_ids", model.stop_ids},
           {"stages", std::move(stages)},
           {"tensors", std::move(tensors)},
+          {"skipped", std::move(skipped)},
           {"memory",
            {{"parameters", memory.parameters},
             {"weight_bytes", memory.weight_bytes},
@@ -157,6 +174,7 @@ Result<int> execute(const Options& options) {
   PLUMB_TRY_STATUS(print(configuration_text(model) + "\n"));
   PLUMB_TRY_STATUS(print(stages_text(model.network.graph, options.all) + "\n"));
   PLUMB_TRY_STATUS(print(tensors_text(model.network, *session.executor, options.all) + "\n"));
+  PLUMB_TRY_STATUS(print(skipped_text(model.skipped, options.all)));
   PLUMB_TRY_STATUS(print(memory_text(memory)));
   return kDone;
 }

@@ -27,6 +27,12 @@ std::filesystem::path folder_of(const std::filesystem::path& model) {
   return model.has_parent_path() ? model.parent_path() : ".";
 }
 
+Status check_exists(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) return {};
+  return Error{ErrorCode::kNotFound, path.string() + ": there is no such file or folder"};
+}
+
 bool is_gguf(const std::filesystem::path& path) {
   return path.extension() == ".gguf";
 }
@@ -58,6 +64,13 @@ struct Checkpoint {
 
 Result<Checkpoint> open_folder(const std::filesystem::path& path, const LoadOptions& options) {
   const std::filesystem::path folder = folder_of(path);
+  std::error_code ignored;
+  const bool is_other = path.extension() == ".json" && path.filename() != "config.json" &&
+                        !path.string().ends_with(".index.json");
+  if (is_other && std::filesystem::is_regular_file(path, ignored)) {
+    return Error{ErrorCode::kInvalidArgument,
+                 path.string() + ": is no model; name its folder, or a file of its weights"};
+  }
   PLUMB_TRY(Config config, Config::read(folder, options.config_file));
   const Architecture* architecture = find_architecture(config.model_type());
   if (architecture == nullptr) return unknown_architecture(config);
@@ -87,6 +100,7 @@ Result<Checkpoint> open_gguf(const std::filesystem::path& path, const LoadOption
 }  // namespace
 
 Result<Model> Model::load(const std::filesystem::path& path, const LoadOptions& options) {
+  PLUMB_TRY_STATUS(check_exists(path));
   PLUMB_TRY(Checkpoint checkpoint,
             is_gguf(path) ? open_gguf(path, options) : open_folder(path, options));
   Config& config = checkpoint.config;
@@ -102,6 +116,7 @@ Result<Model> Model::load(const std::filesystem::path& path, const LoadOptions& 
   Model model;
   model.path = path;
   model.network = std::move(network);
+  model.skipped = map.skipped();
   PLUMB_TRY(model.tokenizer, load_tokenizer(path));
   model.stop_ids = united_stop_ids(config, model.tokenizer.get());
   for (const std::string& key : config.unread()) {

@@ -13,6 +13,7 @@
 #include "engine/tokenizer_file.h"
 #include "graph/executor.h"
 #include "io/config.h"
+#include "io/weight_map.h"
 #include "text/tokenizer.h"
 
 namespace plumb {
@@ -27,6 +28,7 @@ struct Model {
   std::filesystem::path path;
   std::shared_ptr<const Config> config;
   BoundGraph network;
+  std::vector<WeightMap::Skipped> skipped;  // tensors of the files that the graph has no use for
   std::shared_ptr<const Tokenizer> tokenizer;  // null when the folder has none: ids only
   std::vector<std::int32_t>
       stop_ids;  // of tokenizer_config, generation_config and config, united, ascending

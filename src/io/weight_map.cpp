@@ -225,12 +225,24 @@ bool WeightMap::has(std::string_view name) const {
   return locate_split(name).has_value() || locate(name).has_value();
 }
 
+bool WeightMap::is_read(const Entry& tensor) const {
+  const std::int64_t elements = element_count(tensor.shape()).value_or(0);
+  return tensor.claimed >= elements && (elements > 0 || taken_.contains(tensor.name));
+}
+
+std::vector<WeightMap::Skipped> WeightMap::skipped() const {
+  std::vector<Skipped> tensors;
+  for (const Entry& tensor : entries_) {
+    if (!is_read(tensor)) tensors.push_back({.name = tensor.name, .shape = tensor.shape()});
+  }
+  return tensors;
+}
+
 Status WeightMap::finish() const {
   std::string named;
   std::size_t count = 0;
   for (const Entry& tensor : entries_) {
-    const std::int64_t elements = element_count(tensor.shape()).value_or(0);
-    if (tensor.claimed >= elements && (elements > 0 || taken_.contains(tensor.name))) continue;
+    if (is_read(tensor)) continue;
     bool ignored = is_activation_scale(tensor.name);
     for (const std::string_view pattern : conventions_.ignored)
       ignored = ignored || match_pattern(pattern, tensor.name);
@@ -243,8 +255,8 @@ Status WeightMap::finish() const {
     if (++count > kNamedAtMost) continue;
     named += (count == 1 ? "\"" : ", \"") + tensor.name + "\" " + to_string(tensor.shape());
     if (tensor.claimed > 0)
-      named += " (" + std::to_string(tensor.claimed) + " of " + std::to_string(elements) +
-               " elements read)";
+      named += " (" + std::to_string(tensor.claimed) + " of " +
+               std::to_string(element_count(tensor.shape()).value_or(0)) + " elements read)";
   }
   if (count == 0) return {};
   if (count > kNamedAtMost) named += " and " + std::to_string(count - kNamedAtMost) + " more";

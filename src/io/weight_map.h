@@ -104,6 +104,13 @@ class WeightMap {
   // An error that names the tensors nobody took, or took only in part, and no convention excuses.
   Status finish() const;
 
+  // After finish(): the tensors that nobody took, by leave of the conventions, in the files' order.
+  struct Skipped {
+    std::string name;
+    Shape shape;
+  };
+  std::vector<Skipped> skipped() const;
+
  private:
   // A tensor as the rules see it: one of a file, or one that a form makes of several.
   struct Entry {
@@ -137,6 +144,7 @@ class WeightMap {
   Error misshapen(const Entry& tensor, std::string_view name, const Shape& shape) const;
   std::optional<std::size_t> find(std::string_view name) const;  // under any of the prefixes
   bool holds(const NameRule& rule) const;
+  bool is_read(const Entry& tensor) const;  // to its last element
 
   std::shared_ptr<const TensorSource> source_;
   FileConventions conventions_;

@@ -25,6 +25,14 @@ std::string wrapped(const std::vector<std::string>& words, std::size_t indent) {
   return line.empty() ? text : text + std::string(indent, ' ') + line + "\n";
 }
 
+// What a scaling does not read of the frequencies would be four lines of zeros at each rotation.
+bool is_read(std::string_view field, const Operation& operation) {
+  const Rope* const rope = std::get_if<Rope>(&operation);
+  if (rope == nullptr || rope->frequencies.scaling != RopeScaling::kNone) return true;
+  return !field.starts_with("frequencies.") || field == "frequencies.scaling" ||
+         field == "frequencies.theta";
+}
+
 // Prints the stages of one layer, or those outside of all.
 class StagePrinter {
  public:
@@ -51,8 +59,10 @@ class StagePrinter {
       result += wrapped(state_words(graph_.states[static_cast<std::size_t>(index)]), indent_ + 4);
     }
     std::vector<std::string> conventions;
-    for (const Field& field : fields(stage.operation))
-      conventions.push_back(field.name + " " + to_string(field.value));
+    for (const Field& field : fields(stage.operation)) {
+      if (is_read(field.name, stage.operation))
+        conventions.push_back(field.name + " " + to_string(field.value));
+    }
     return result + wrapped(conventions, indent_ + 4);
   }
 
@@ -103,6 +113,13 @@ class StagePrinter {
   std::size_t indent_;
 };
 
+std::vector<NameGroup> each_alone(const std::vector<std::string>& names) {
+  std::vector<NameGroup> groups;
+  for (std::size_t i = 0; i < names.size(); ++i)
+    groups.push_back({.name = names[i], .members = {i}});
+  return groups;
+}
+
 }  // namespace
 
 std::string stages_text(const Graph& graph, bool all) {
@@ -124,6 +141,23 @@ std::string stages_text(const Graph& graph, bool all) {
   return text;
 }
 
+std::string skipped_text(const std::vector<WeightMap::Skipped>& tensors, bool all) {
+  if (tensors.empty()) return "";
+  std::vector<std::string> names;
+  std::vector<std::string> shapes;
+  for (const WeightMap::Skipped& tensor : tensors) {
+    names.push_back(tensor.name);
+    shapes.push_back(to_string(tensor.shape));
+  }
+  std::string text = "Skipped: in the files, and known to be of no use to these stages\n";
+  for (const NameGroup& group : all ? each_alone(names) : alike_names(names, shapes)) {
+    const std::size_t count = group.members.size();
+    text += fmt::format("  {:<56} {}{}\n", group.name, shapes[group.members.front()],
+                        count > 1 ? fmt::format(" each of {}", count) : "");
+  }
+  return text + "\n";
+}
+
 std::string tensors_text(const BoundGraph& network, const Executor& executor, bool all) {
   std::vector<std::string> names;
   std::vector<std::string> kinds;
@@ -135,12 +169,8 @@ std::string tensors_text(const BoundGraph& network, const Executor& executor, bo
     if (const std::string path = executor.path_of(i); !path.empty())
       kinds.back() += "  runs as " + path;
   }
-  std::vector<NameGroup> groups;
-  for (std::size_t i = 0; all && i < names.size(); ++i)
-    groups.push_back({.name = names[i], .members = {i}});
-  if (!all) groups = alike_names(names, kinds);
   std::string text = "Tensors\n";
-  for (const NameGroup& group : groups) {
+  for (const NameGroup& group : all ? each_alone(names) : alike_names(names, kinds)) {
     const std::size_t count = group.members.size();
     text += fmt::format("  {:<56} {}{}\n", group.name, kinds[group.members.front()],
                         count > 1 ? fmt::format(" each of {}", count) : "");
