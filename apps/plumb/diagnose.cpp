@@ -92,14 +92,9 @@ Result<Diagnosis> answer(const Options& options) {
 }
 
 Result<int> execute(const Options& options) {
-  const auto diagnosis = answer(options);
-  if (!diagnosis.ok()) {
-    print_error(diagnosis.error().message);
-    return kUnanswered;
-  }
-  PLUMB_TRY_STATUS(
-      print(options.json ? to_json(diagnosis.value()) + "\n" : text_of(diagnosis.value())));
-  return exit_code(diagnosis.value().verdict);
+  PLUMB_TRY(const Diagnosis diagnosis, answer(options));
+  PLUMB_TRY_STATUS(print(options.json ? to_json(diagnosis) + "\n" : text_of(diagnosis)));
+  return exit_code(diagnosis.verdict);
 }
 
 }  // namespace
@@ -111,7 +106,8 @@ Command diagnose_command() {
           .summary = "Find where an engine departs from a checkpoint, and why",
           .details = kDetails,
           .declare = [options](Arguments& arguments) { declare_diagnose(arguments, *options); },
-          .execute = [options] { return execute(*options); }};
+          .execute = [options] { return execute(*options); },
+          .failed = kUnanswered};
 }
 
 }  // namespace plumb

@@ -31,7 +31,7 @@ Commands:
 
 constexpr std::string_view kHelpEnd = R"(
 Each has examples and all its options in plumb COMMAND --help. What prints data prints JSON with --json; errors are one
-sentence on standard error. Exit codes: 0 done, 1 error, 130 interrupted.
+sentence on standard error. Exit codes: 0 done, 1 error, 130 interrupted; of diagnose: 0 agrees, 1 differs, 2 not answered.
 )";
 
 std::vector<Command> commands() {
@@ -59,7 +59,8 @@ Result<int> carry_out(const Command& command, const std::vector<std::string>& re
   return kDone;
 }
 
-Result<int> dispatch(std::vector<std::string> arguments) {
+// `failed` becomes the exit code that the command has for errors.
+Result<int> dispatch(std::vector<std::string> arguments, int& failed) {
   if (arguments.size() > 1 && arguments[0] == "help") arguments = {arguments[1], "--help"};
   const std::string name = arguments.empty() ? "--help" : arguments[0];
   if (name == "--help" || name == "-h" || name == "help") {
@@ -73,7 +74,10 @@ Result<int> dispatch(std::vector<std::string> arguments) {
   const std::vector<Command> all = commands();
   const auto found =
       std::find_if(all.begin(), all.end(), [&](const Command& c) { return c.name == name; });
-  if (found != all.end()) return carry_out(*found, {arguments.begin() + 1, arguments.end()});
+  if (found != all.end()) {
+    failed = found->failed;
+    return carry_out(*found, {arguments.begin() + 1, arguments.end()});
+  }
   std::string known;
   for (const Command& command : all)
     known += (known.empty() ? "" : ", ") + std::string(command.name);
@@ -81,25 +85,27 @@ Result<int> dispatch(std::vector<std::string> arguments) {
                fmt::format("'{}' is not a command; there are {} (plumb --help)", name, known)};
 }
 
-int exit_code(const Result<int>& result) {
+int exit_code(const Result<int>& result, int failed) {
   if (result.ok()) return result.value();
   // Cancelled by Ctrl-C, or because the reader of the output has gone: neither needs words.
   if (result.error().code == ErrorCode::kCancelled) return interrupted() ? kInterrupted : kDone;
   print_error(result.error().message);
-  return kFailed;
+  return failed;
 }
 
 }  // namespace
 }  // namespace plumb
 
 int main(int argc, char** argv) {
+  int failed = plumb::kFailed;
   try {
     plumb::handle_signals();
-    return plumb::exit_code(plumb::dispatch({argv + std::min(argc, 1), argv + argc}));
+    const auto result = plumb::dispatch({argv + std::min(argc, 1), argv + argc}, failed);
+    return plumb::exit_code(result, failed);
   } catch (const std::bad_alloc&) {
     plumb::print_error("there is not enough memory");
   } catch (const std::exception& error) {
     plumb::print_error(fmt::format("internal error: {}", error.what()));
   }
-  return plumb::kFailed;
+  return failed;
 }

@@ -15,7 +15,7 @@ namespace {
 constexpr std::string_view kDetails = R"(Examples:
   plumb run "The capital of France is"
   plumb run path/to/model "Once upon a time" --max-tokens 64 --temperature 0.8 --top-p 0.95 --seed 7
-  plumb run path/to/model --stop "\n\n" --json < prompt.txt
+  plumb run path/to/model --stop $'\n\n' --json < prompt.txt
   plumb run path/to/model --ids 1,450,7483 --precision hf-bf16
 
 One argument alone is MODEL when there is such a file or folder, else a PROMPT for the built-in model. Without a PROMPT it is
@@ -65,6 +65,12 @@ void declare_run(Arguments& arguments, Options& options) {
   arguments.flag("--json", options.json, "Print one JSON object when done");
 }
 
+// One word with a slash: more likely a name mistyped than a text to continue.
+bool looks_like_path(std::string_view text) {
+  return text.find('/') != std::string_view::npos &&
+         text.find_first_of(" \t\n") == std::string_view::npos;
+}
+
 // Which model, and sorts a single argument into MODEL or PROMPT.
 Result<std::filesystem::path> find_model(Options& options) {
   if (options.model && (options.prompt || exists(*options.model)))
@@ -72,6 +78,10 @@ Result<std::filesystem::path> find_model(Options& options) {
   if (options.model && options.reading.ids.given()) {
     return Error{ErrorCode::kNotFound,
                  fmt::format("{}: there is no such file or folder", *options.model)};
+  }
+  if (options.model && looks_like_path(*options.model)) {
+    print_note(fmt::format("there is no file or folder {}: it is a prompt for the built-in model",
+                           *options.model));
   }
   options.prompt = std::move(options.model);
   return builtin_model();
@@ -103,14 +113,6 @@ void note_what_has_no_effect(const Options& options) {
   }
 }
 
-void note_length(const Model& model, std::size_t tokens) {
-  const std::int64_t limit = model.config->max_position_embeddings;
-  if (limit > 0 && static_cast<std::int64_t>(tokens) > limit) {
-    print_note(fmt::format("{} tokens are more than the {} positions that the model was made for",
-                           tokens, limit));
-  }
-}
-
 Result<int> report(const Options& options, const Prompt& prompt, const Generation& result,
                    const Session& session) {
   if (options.json) {
@@ -121,7 +123,9 @@ Result<int> report(const Options& options, const Prompt& prompt, const Generatio
   } else if (!result.text.ends_with('\n')) {
     PLUMB_TRY_STATUS(print("\n"));
   }
-  note_length(*session.model, prompt.ids.size() + result.ids.size());
+  // read_prompt() has said so where the prompt alone is too long.
+  if (fits_positions(*session.model, prompt.ids.size()))
+    note_length(*session.model, prompt.ids.size() + result.ids.size());
   print_statistics(statistics(prompt, result, *session.executor));
   return result.finish_reason == FinishReason::kCancelled ? kInterrupted : kDone;
 }

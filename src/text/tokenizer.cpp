@@ -87,7 +87,12 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text,
         ErrorCode::kInvalidArgument,
         fmt::format("the text has {} bytes, over the limit of {}", text.size(), kMaxTextBytes)};
   }
-  if (!is_valid_utf8(text)) return Error{ErrorCode::kInvalidArgument, "the text is not UTF-8"};
+  if (!is_valid_utf8(text)) {
+    const std::size_t at = first_invalid_utf8(text);
+    return Error{ErrorCode::kInvalidArgument,
+                 fmt::format("the text is not UTF-8: its byte {} is 0x{:02x}", at,
+                             static_cast<unsigned char>(text[at]))};
+  }
   std::vector<TokenId> ids;
   const std::unique_ptr<Model::Scratch> scratch = parts_->model->make_scratch(text.size());
   for (const Section& section : parts_->added->in_raw_text().split(text, options.parse_special)) {

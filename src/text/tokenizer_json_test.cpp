@@ -146,7 +146,9 @@ TEST(Tokenizer, NamesWhatItCannotEncodeOrDecode) {
   const Tokenizer tokenizer =
       Tokenizer::from_json(with_member(R"("version": "1.0")"), "t.json").value();
   const EncodeOptions options{.add_special = true, .parse_special = false};
-  EXPECT_EQ(tokenizer.encode("a\xFF", options).error().message, "the text is not UTF-8");
+  EXPECT_EQ(tokenizer.encode("a\xFF", options).error().message, "the text is not UTF-8: its byte 1 is 0xff");
+  EXPECT_EQ(tokenizer.encode("\xC3\xA4\xE2\x82", options).error().message,
+            "the text is not UTF-8: its byte 2 is 0xe2");
   for (const TokenId id : {-1, 3, 2147483647}) {
     EXPECT_EQ(tokenizer.decode(std::vector<TokenId>{0, id}, false).error().message,
               "id " + std::to_string(id) + " is not in the vocabulary, which ends at 2");

@@ -55,6 +55,16 @@ bool is_valid_utf8(std::string_view text) {
   return simdjson::validate_utf8(text.data(), text.size());
 }
 
+std::size_t first_invalid_utf8(std::string_view bytes) {
+  std::size_t position = 0;
+  while (position < bytes.size()) {
+    const Part part = part_at(bytes, position);
+    if (!part.valid) return position;
+    position += part.size;
+  }
+  return position;
+}
+
 std::string to_valid_utf8(std::string_view bytes) {
   if (is_valid_utf8(bytes)) return std::string(bytes);
   std::string out;

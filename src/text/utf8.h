@@ -40,6 +40,9 @@ void append_utf8(std::string& out, CodePoint code);
 
 bool is_valid_utf8(std::string_view text);
 
+// Where the first part begins that is not UTF-8; bytes.size() when there is none.
+std::size_t first_invalid_utf8(std::string_view bytes);
+
 // `bytes` with U+FFFD for each maximal invalid part (Unicode 16, section 3.9, "U+FFFD substitution
 // of maximal subparts").
 std::string to_valid_utf8(std::string_view bytes);

@@ -19,6 +19,7 @@ struct Command {
   std::string_view details;  // what `plumb NAME --help` says below the options: examples, formats
   std::function<void(Arguments&)> declare;
   std::function<Result<int>()> execute;  // after declare's targets have been filled; the exit code
+  int failed = kFailed;                  // the exit code of an error, its own or in its arguments
 };
 
 }  // namespace plumb

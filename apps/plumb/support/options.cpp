@@ -51,13 +51,6 @@ Status check_choice(ExecutorKind kind, const EngineOptions& options, const Execu
                fmt::format("{} is for the {} executor", stray, cpu ? "reference" : "cpu")};
 }
 
-Status check_exists(const fs::path& path) {
-  std::error_code ignored;
-  if (fs::exists(path, ignored)) return {};
-  return Error{ErrorCode::kNotFound,
-               fmt::format("{}: there is no such file or folder", path.string())};
-}
-
 }  // namespace
 
 Result<Session> open_session(const fs::path& path, const EngineOptions& options,
@@ -66,7 +59,6 @@ Result<Session> open_session(const fs::path& path, const EngineOptions& options,
   PLUMB_TRY(const ExecutorKind kind, executor_from_name(choice.executor.value_or(usual)));
   PLUMB_TRY_STATUS(check_choice(kind, options, choice));
   PLUMB_TRY(const Precision precision, precision_from_name(options.precision.value_or("fp32")));
-  PLUMB_TRY_STATUS(check_exists(path));
   LoadOptions load;
   if (options.config) load.config_file = *options.config;
   Session session;
@@ -88,7 +80,6 @@ Result<Session> open_session(const fs::path& path, const EngineOptions& options,
 }
 
 Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const fs::path& path) {
-  PLUMB_TRY_STATUS(check_exists(path));
   PLUMB_TRY(auto tokenizer, load_tokenizer(path));
   if (tokenizer == nullptr) {
     return Error{ErrorCode::kNotFound, fmt::format("{}: has no tokenizer.json", path.string())};

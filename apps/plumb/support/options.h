@@ -88,8 +88,14 @@ struct Prompt {
   std::vector<TokenId> ids;
 };
 
+// Whether so many tokens are within max_position_embeddings.
+bool fits_positions(const Model& model, std::size_t tokens);
+
+// Notes on standard error that they are not.
+void note_length(const Model& model, std::size_t tokens);
+
 // `text` is the PROMPT of the command line. Without it and without ids the prompt is standard input, less one line end at its
-// end. At least one id.
+// end. At least one id; notes a prompt that is longer than the model was made for.
 Result<Prompt> read_prompt(const std::optional<std::string>& text, const PromptOptions& options,
                            const Model& model);
 

@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <utility>
 
 #include "support/options.h"
 #include "support/terminal.h"
@@ -109,6 +110,16 @@ Result<std::vector<TokenId>> encode(const Tokenizer* tokenizer, const std::strin
   return ids;
 }
 
+bool fits_positions(const Model& model, std::size_t tokens) {
+  return std::cmp_less_equal(tokens, model.config->max_position_embeddings);
+}
+
+void note_length(const Model& model, std::size_t tokens) {
+  if (fits_positions(model, tokens)) return;
+  print_note(fmt::format("{} tokens are more than the {} positions that the model was made for",
+                         tokens, model.config->max_position_embeddings));
+}
+
 Result<Prompt> read_prompt(const std::optional<std::string>& text, const PromptOptions& options,
                            const Model& model) {
   Prompt prompt;
@@ -130,6 +141,7 @@ Result<Prompt> read_prompt(const std::optional<std::string>& text, const PromptO
     return Error{ErrorCode::kInvalidArgument,
                  "the prompt is empty, and the tokenizer adds no token of its own"};
   }
+  note_length(model, prompt.ids.size());
   return prompt;
 }
 
