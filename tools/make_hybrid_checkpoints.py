@@ -14,7 +14,10 @@ import transformers
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, DynamicCache, Qwen3_5MoeTextConfig, Qwen3NextConfig
 
-EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "python"))
+from live_hybrid import random_weight  # noqa: E402
+from live_reference import EAGER  # noqa: E402
+
 LENGTHS = {"capital": 5, "sum": 5, "one": 1, "chat": 15, "unicode": 64, "long": 200}
 STEPS = 64
 TRACED = 40  # tokens of the traced prefill, two steps follow
@@ -64,28 +67,12 @@ CONFIGS = {
 }
 
 
-def random_weight(name, shape, generator):
-    """Nothing at the 0 or 1 that hides a forgotten tensor; decays from a few tokens to hundreds."""
-    if "norm" in name:
-        return torch.rand(shape, generator=generator) + (0.5 if "linear_attn.norm" in name else -0.5)
-    if "A_log" in name:
-        return torch.empty(shape).uniform_(-3, 2, generator=generator)
-    values = torch.randn(shape, generator=generator)
-    if len(shape) == 1:
-        return 0.5 * values
-    if "conv1d" in name:
-        return 0.7 * values
-    if "embed_tokens" in name:
-        return 0.5 * values
-    return (2.0 if "lm_head" in name or "gate.weight" in name else 1.0) * values / shape[-1] ** 0.5
-
-
 def build(config, folder, seed):
     generator = torch.Generator().manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, **EAGER)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            parameter.copy_(random_weight(name, parameter.shape, generator))
+            parameter.copy_(random_weight(name, parameter.shape, generator, slowest=-3))
     model.to(torch.bfloat16).save_pretrained(folder)
     return {p: torch.randint(3, config.vocab_size, (n,), generator=generator) for p, n in LENGTHS.items()}
 

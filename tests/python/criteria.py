@@ -27,6 +27,12 @@ def fp32_limit(single, exact):
     return min(max(FP32_TOLERANCE, ORDER_OF_SUMS * noise), MAGNIFIED_FP32_TOLERANCE)
 
 
+def clear_choices(rows, least_gap):
+    """Where the two largest logits are further apart than `least_gap` of the row's norm, bool [n]."""
+    ordered = np.sort(rows, axis=-1)
+    return ordered[:, -1] - ordered[:, -2] > least_gap * np.linalg.norm(rows, axis=-1)
+
+
 def prompt_distance(actual, expected):
     """Relative L2 distance of all positions together."""
     return float(row_distances(actual.reshape(-1), expected.reshape(-1)))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from criteria import FP32_TOLERANCE, fp32_limit, row_distances
+from criteria import FP32_TOLERANCE, clear_choices, fp32_limit, row_distances
 from live_models import LiveModel
 from live_reference import Reference, build, stored_config
 
@@ -44,12 +44,6 @@ class Live:
         pytest.fail(f"{self.model.name}: no prompt of {length} tokens whose routing is clear")
 
 
-def _clear(rows):
-    """Where the two largest logits are further apart than noise, bool [n]."""
-    ordered = np.sort(rows, axis=-1)
-    return ordered[:, -1] - ordered[:, -2] > CLEAR_CHOICE * np.linalg.norm(rows, axis=-1)
-
-
 def check_prefill(plumb, parity, live):
     """Below, at and past every window and scaling: each position within tolerance, the same token on top."""
     worst, clear_rows = 0.0, 0
@@ -59,7 +53,7 @@ def check_prefill(plumb, parity, live):
         limit = fp32_limit(actual, plumb.logits(live.folder, ids, precision="fp64"))
         distance = row_distances(actual, expected).max()
         assert distance <= limit, f"{len(ids)} tokens: {distance:.1e}, limit {limit:.1e}"
-        clear = _clear(expected)
+        clear = clear_choices(expected, CLEAR_CHOICE)
         assert (actual.argmax(axis=-1) == expected.argmax(axis=-1))[clear].all(), f"{len(ids)} tokens"
         worst, clear_rows = max(worst, distance), clear_rows + int(clear.sum())
     positions = sum(map(len, live.prompts))
@@ -79,7 +73,7 @@ def check_decode(plumb, live):
     """Greedy tokens across each boundary, where a window begins to slide or cached keys keep the frequencies of their time."""
     for boundary in live.model.boundaries:
         ids, rows = _decoded(live, max(1, boundary - 4))
-        unclear = np.flatnonzero(~_clear(rows))
+        unclear = np.flatnonzero(~clear_choices(rows, CLEAR_CHOICE))
         compared = int(unclear[0]) if unclear.size else DECODE_STEPS
         assert compared > 0
         tokens = plumb.greedy(live.folder, ids, DECODE_STEPS, precision="fp32")

@@ -5,10 +5,10 @@ import random
 import shutil
 from dataclasses import dataclass, field
 
+import live_reference
 import torch
-from live_reference import EAGER, stored_config
+from live_reference import stored_config
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
 
 # (key heads, value heads): alike, two and three to one, one for all.
 LINEAR_HEADS = ((2, 2), (2, 4), (2, 6), (1, 3), (3, 6))
@@ -99,22 +99,15 @@ def _dense_layers(number):
 
 
 def build(model, folder):
-    """Random weights of the drawn configuration, stored as the reference stores a checkpoint."""
-    generator = torch.Generator().manual_seed(model.seed)
-    config = AutoConfig.for_model(model.model_type, **copy.deepcopy(model.settings))
-    network = AutoModelForCausalLM.from_config(config, **EAGER)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(_random(name, parameter.shape, generator))
-    network.to(getattr(torch, model.stored)).save_pretrained(folder)
+    live_reference.build(model, folder, lambda name, shape, tied, generator: random_weight(name, shape, generator))
 
 
-def _random(name, shape, generator):
+def random_weight(name, shape, generator, slowest=-4):
     """Nothing at the 0 or 1 that hides a forgotten tensor; states that forget within a few tokens, and within hundreds."""
     if "norm" in name:
         return torch.rand(shape, generator=generator) + (0.5 if "linear_attn.norm" in name else -0.5)
     if "A_log" in name:
-        return torch.empty(shape).uniform_(-4, 2, generator=generator)
+        return torch.empty(shape).uniform_(slowest, 2, generator=generator)
     values = torch.randn(shape, generator=generator)
     if len(shape) == 1:
         return 0.5 * values

@@ -13,15 +13,17 @@ torch.set_num_threads(1)
 EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 
 
-def build(model, folder):
-    """Random weights of the drawn configuration, stored as the reference stores a checkpoint."""
+def build(model, folder, weight=None):
+    """Random weights of the drawn configuration, stored as the reference stores a checkpoint; `weight` draws one tensor, given
+    its name, its shape, whether the head is tied, and the generator."""
     generator = torch.Generator().manual_seed(model.seed)
     config = AutoConfig.for_model(model.model_type, **copy.deepcopy(model.settings))
     network = AutoModelForCausalLM.from_config(config, **EAGER)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            parameter.copy_(_random(name, parameter.shape, config.tie_word_embeddings, generator))
-    shards = {"max_shard_size": model.shard_size} if model.shard_size else {}
+            parameter.copy_((weight or _random)(name, parameter.shape, config.tie_word_embeddings, generator))
+    shard_size = getattr(model, "shard_size", None)
+    shards = {"max_shard_size": shard_size} if shard_size else {}
     network.to(getattr(torch, model.stored)).save_pretrained(folder, **shards)
 
 

@@ -6,7 +6,7 @@ import live_seed
 import numpy as np
 import pytest
 import torch
-from criteria import FP32_TOLERANCE, row_distances
+from criteria import FP32_TOLERANCE, clear_choices, row_distances
 from live_reference import EAGER, Reference, stable_topk
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -156,12 +156,6 @@ def live(request, tmp_path_factory):
     return Live(request.param, folder, Reference.load(folder), random.Random(request.param.seed))
 
 
-def _clear(rows):
-    """Where the two largest logits are further apart than noise, bool [n]."""
-    ordered = np.sort(rows, axis=-1)
-    return ordered[:, -1] - ordered[:, -2] > CLEAR_CHOICE * np.linalg.norm(rows, axis=-1)
-
-
 def test_prefill(plumb, parity, live):
     worst, clear_rows = 0.0, 0
     for length in LENGTHS:
@@ -169,7 +163,7 @@ def test_prefill(plumb, parity, live):
         expected = live.reference.logits(ids)
         distance = row_distances(actual, expected).max()
         assert distance <= FP32_TOLERANCE, f"{length} tokens: {distance:.1e}"
-        clear = _clear(expected)
+        clear = clear_choices(expected, CLEAR_CHOICE)
         assert (actual.argmax(axis=-1) == expected.argmax(axis=-1))[clear].all(), f"{length} tokens"
         worst, clear_rows = max(worst, distance), clear_rows + int(clear.sum())
     assert clear_rows > 0.9 * sum(LENGTHS)

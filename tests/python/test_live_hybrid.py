@@ -7,7 +7,7 @@ import live_seed
 import numpy as np
 import pytest
 import torch
-from criteria import FP32_TOLERANCE, fp32_limit, prompt_distance, row_distances
+from criteria import FP32_TOLERANCE, clear_choices, fp32_limit, prompt_distance, row_distances
 from live_hybrid import HybridModel, as_converted_by_mlx, as_published_before, as_wrapped, build, draw_models
 from live_reference import Reference, stored_config
 from transformers import AutoConfig
@@ -42,12 +42,6 @@ def live(request, tmp_path_factory):
     return Live(request.param, folder, Reference.load(folder), random.Random(request.param.seed))
 
 
-def _clear(rows):
-    """Where the two largest logits are further apart than noise, bool [n]."""
-    ordered = np.sort(rows, axis=-1)
-    return ordered[:, -1] - ordered[:, -2] > CLEAR_CHOICE * np.linalg.norm(rows, axis=-1)
-
-
 def test_prefill(plumb, parity, live):
     """transformers solves a triangular system for each 64 tokens, which at single positions of random models leaves the exact
     result by up to 1e-4, and ours by 1e-5: all positions together are held to the tolerance, and half of them to its quarter."""
@@ -66,7 +60,7 @@ def test_prefill(plumb, parity, live):
         assert measured["all positions"] <= fp32_limit(actual, exact), f"{length} tokens: {measured}"
         assert measured["plumb from fp64"] <= 5 * FP32_TOLERANCE, f"{length} tokens: {measured}"
         assert np.median(rows) <= FP32_TOLERANCE / 4
-        clear = _clear(expected)
+        clear = clear_choices(expected, CLEAR_CHOICE)
         assert (actual.argmax(axis=-1) == expected.argmax(axis=-1))[clear].all(), f"{length} tokens"
         worst = {name: max(value, measured[name]) for name, value in worst.items()}
         clear_rows += int(clear.sum())
@@ -86,7 +80,7 @@ def test_decode_from_a_cache(plumb, live):
     for length in (1, 3, 62, 70, 130):
         ids = live.prompt(length)
         rows = live.reference.decode(ids, DECODE_STEPS)
-        unclear = np.flatnonzero(~_clear(rows))
+        unclear = np.flatnonzero(~clear_choices(rows, CLEAR_CHOICE))
         compared = int(unclear[0]) if unclear.size else DECODE_STEPS
         tokens = plumb.greedy(live.folder, ids, DECODE_STEPS, precision="fp32")
         assert tokens[:compared] == rows.argmax(axis=-1)[:compared].tolist(), f"from {length} tokens on"
