@@ -153,7 +153,8 @@ Command compare_command() {
           .summary = "Find from where on two engines' traces differ",
           .details = kDetails,
           .declare = [options](Arguments& arguments) { declare_compare(arguments, *options); },
-          .execute = [options] { return execute(*options); }};
+          .execute = [options] { return execute(*options); },
+          .failed = kUnanswered};
 }
 
 }  // namespace plumb

@@ -31,7 +31,8 @@ Commands:
 
 constexpr std::string_view kHelpEnd = R"(
 Each has examples and all its options in plumb COMMAND --help. What prints data prints JSON with --json; errors are one
-sentence on standard error. Exit codes: 0 done, 1 error, 130 interrupted; of diagnose: 0 agrees, 1 differs, 2 not answered.
+sentence on standard error. Exit codes: 0 done, 1 error, 130 interrupted; of compare
+and diagnose: 0 agree, 1 differ, 2 not answered.
 )";
 
 std::vector<Command> commands() {

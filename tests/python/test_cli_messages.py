@@ -73,6 +73,12 @@ def test_diagnose_answers_2_where_it_could_not_answer(plumb_binary, arguments):
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("arguments", [[], ["--magic"], ["nowhere.trace", "nor-here.trace"]])
+def test_compare_answers_2_where_it_could_not_answer(plumb_binary, arguments):
+    done = plumb(plumb_binary, "compare", *arguments)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+
+
 def test_show_lists_what_is_skipped(plumb_binary, shared_fixtures):
     folder = shared_fixtures / "published" / "qwen3_5"
     text = plumb(plumb_binary, "show", folder).stdout
