@@ -27,12 +27,6 @@ std::filesystem::path folder_of(const std::filesystem::path& model) {
   return model.has_parent_path() ? model.parent_path() : ".";
 }
 
-Status check_exists(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored)) return {};
-  return Error{ErrorCode::kNotFound, path.string() + ": there is no such file or folder"};
-}
-
 bool is_gguf(const std::filesystem::path& path) {
   return path.extension() == ".gguf";
 }
@@ -98,6 +92,12 @@ Result<Checkpoint> open_gguf(const std::filesystem::path& path, const LoadOption
 }
 
 }  // namespace
+
+Status check_exists(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) return {};
+  return Error{ErrorCode::kNotFound, path.string() + ": there is no such file or folder"};
+}
 
 Result<Model> Model::load(const std::filesystem::path& path, const LoadOptions& options) {
   PLUMB_TRY_STATUS(check_exists(path));

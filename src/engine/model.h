@@ -39,6 +39,9 @@ struct Model {
   static Result<Model> load(const std::filesystem::path& path, const LoadOptions& options);
 };
 
+// An error when there is no such file or folder.
+Status check_exists(const std::filesystem::path& path);
+
 // "fp64", "fp32", "hf-bf16"; an error lists them.
 Result<Precision> precision_from_name(std::string_view name);
 

@@ -80,6 +80,7 @@ Result<Session> open_session(const fs::path& path, const EngineOptions& options,
 }
 
 Result<std::shared_ptr<const Tokenizer>> open_tokenizer(const fs::path& path) {
+  PLUMB_TRY_STATUS(check_exists(path));
   PLUMB_TRY(auto tokenizer, load_tokenizer(path));
   if (tokenizer == nullptr) {
     return Error{ErrorCode::kNotFound, fmt::format("{}: has no tokenizer.json", path.string())};
