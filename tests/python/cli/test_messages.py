@@ -1,13 +1,11 @@
 """What the command line says about files and words that are not what they should be: which file, once, and in time."""
 import json
-import pathlib
 import shutil
 import subprocess
 
 import checkpoints
 import pytest
-
-DEMO = pathlib.Path(__file__).resolve().parents[2] / "models" / "demo"
+from cli_support import DEMO
 
 
 def plumb(binary, *arguments):
