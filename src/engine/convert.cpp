@@ -1,6 +1,8 @@
 // Conversion: the network's parameters under their canonical names go through io/gguf.
 #include "engine/convert.h"
 
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "engine/model.h"
@@ -9,6 +11,22 @@
 #include "models/support/registry.h"
 
 namespace plumb {
+namespace {
+
+// The configuration in the form that a file can say, where that is not its own.
+Result<std::optional<Config>> said_form(const Config& config, const Architecture& architecture) {
+  const GgufConventions& gguf = architecture.gguf;
+  if (gguf.said_as == nullptr) return std::optional<Config>();
+  if (gguf.expressible != nullptr) PLUMB_TRY_STATUS(gguf.expressible(config));
+  nlohmann::json keys = nlohmann::json::parse(config.json(), nullptr, false);
+  keys.merge_patch(nlohmann::json::parse(gguf.said_as(config), nullptr, false));
+  PLUMB_TRY_STATUS(config.status());
+  PLUMB_TRY(Config said, Config::parse(keys.dump(), config.where()));
+  PLUMB_TRY_STATUS(said.apply_defaults(architecture.defaults));
+  return std::optional<Config>(std::move(said));
+}
+
+}  // namespace
 
 Status convert_to_gguf(const std::filesystem::path& path, const std::filesystem::path& out,
                        const ConvertOptions& options, const WriteProgress& progress) {
@@ -17,8 +35,9 @@ Status convert_to_gguf(const std::filesystem::path& path, const std::filesystem:
   if (architecture == nullptr) architecture = find_architecture(model.config->text_model_type());
   if (architecture == nullptr)
     return Error{ErrorCode::kInternal, path.string() + ": its architecture is gone"};
+  PLUMB_TRY(const std::optional<Config> said, said_form(*model.config, *architecture));
   GgufConversion conversion{.name = path.stem().string(),
-                            .config = *model.config,
+                            .config = said ? *said : *model.config,
                             .conventions = architecture->gguf,
                             .parameters = {},
                             .tokenizer = std::nullopt,

@@ -1,6 +1,7 @@
 // Parameters by their canonical names, out of whatever names and forms the files use.
 #include "io/weight_map.h"
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -81,6 +82,11 @@ WeightMap::WeightMap(std::shared_ptr<const TensorSource> source, FileConventions
   nlohmann::json object = nlohmann::json::parse(settings, nullptr, false);
   if (!object.is_object()) object = nlohmann::json::object();
   std::vector<Formed> formed = formed_parameters({source_, std::move(object)});
+  std::erase_if(formed, [&](const Formed& parameter) {
+    return std::any_of(conventions_.tables.begin(), conventions_.tables.end(), [&](auto pattern) {
+      return match_pattern(pattern, parameter.parts[0]->name).has_value();
+    });
+  });
   std::map<const StoredTensor*, Formed*> made_of;  // null for the other parts of a form
   for (Formed& parameter : formed) {
     for (const StoredTensor* part : parameter.parts)

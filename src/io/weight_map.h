@@ -80,6 +80,7 @@ struct FileConventions {
   std::vector<NameRule> rules;
   std::vector<std::string_view> ignored;
   std::vector<NamePrefix> prefixes = {};
+  std::vector<std::string_view> tables = {};  // patterns of integers that are numbers, not codes of a form
   // Tensors of this pattern are ignored from the layer on, where given.
   std::string_view layers = "";
   std::optional<std::int64_t> ignored_from_layer = {};

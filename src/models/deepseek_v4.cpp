@@ -244,7 +244,7 @@ Architecture deepseek_v4() {
   return {.model_type = "deepseek_v4",
           .defaults = kDeepseekV4Defaults,
           .record = record,
-          .files = deepseek_v4_files()};
+          .files = deepseek_v4_files(), .gguf = deepseek_v4_gguf()};
 }
 
 }  // namespace plumb

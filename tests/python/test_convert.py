@@ -60,3 +60,40 @@ def test_errors_are_one_sentence(plumb_binary, tmp_path):
         done = convert(plumb_binary, *arguments)
         assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not out.exists()
+
+
+def _split(source, folder, tensors):
+    """The file in parts of so many tensors, as the `gguf` package splits; the first part."""
+    reader = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(folder / "model.gguf", reader.get_field("general.architecture").contents(), split_max_tensors=tensors)
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=field.types[-1] if len(field.types) > 1 else None)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    parts = sorted(folder.glob("model-*.gguf"))
+    assert len(parts) > 2
+    return parts[0]
+
+
+@pytest.mark.parametrize("name", ["qwen3_5", "qwen3_next", "deepseek_v3"])
+def test_split_files_are_one_model(plumb, tmp_path, name):
+    """Their forms take tensors of several parts: a parameter of two tensors may lie in two files."""
+    whole = REPOSITORY / "tests" / "data" / "gguf" / f"{name}-llama.cpp" / "model.gguf"
+    ids = list(range(3, 30))
+    expected = plumb.logits(whole, ids)
+    assert np.array_equal(plumb.logits(_split(whole, tmp_path, 9), ids), expected)
+
+
+def test_what_llama_cpp_cannot_load_is_said(plumb_binary, tmp_path):
+    data = REPOSITORY / "tests" / "data"
+    for model, note in (("checkpoints/qwen3_5_moe", "linear_key_head_dim is 8, linear_value_head_dim 12"), ("checkpoints/qwen3_moe", "the layer 1 is dense"),
+                        ("checkpoints/gemma2", "query_pre_attn_scalar is 48, and it takes 32"), ("checkpoints/deepseek_v4", "makes blocks of 8")):
+        done = convert(plumb_binary, data / model, tmp_path / "model.gguf", "--type", "F32")
+        assert done.returncode == 0 and "note" in done.stderr and note in done.stderr, done.stderr
+    quiet = convert(plumb_binary, data / "checkpoints" / "qwen3", tmp_path / "model.gguf", "--type", "F32")
+    assert "llama.cpp" not in quiet.stderr

@@ -51,6 +51,14 @@ YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "beta_fast": 4.0,
 LATENT = {"num_key_value_heads": 4, "head_dim": 8, "n_shared_experts": 2, "n_routed_experts": 12, "num_experts_per_tok": 3, "n_group": 3, "topk_group": 2,
           "kv_lora_rank": 24, "q_lora_rank": 40, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20, "first_k_dense_replace": 1,
           "moe_intermediate_size": 32, "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6}
+HEAVY, SPARSE = "heavily_compressed_attention", "compressed_sparse_attention"
+COMPRESSED = COMMON | {"num_key_value_heads": 1, "head_dim": 32, "partial_rotary_factor": 0.25, "q_lora_rank": 24, "o_groups": 2, "o_lora_rank": 16,
+                       "n_routed_experts": 6, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "sliding_window": 12,
+                       "layer_types": ["sliding_attention", HEAVY, SPARSE, HEAVY], "mlp_layer_types": ["hash_moe"] + ["moe"] * 3,
+                       "compress_rates": {SPARSE: 4, HEAVY: 128}, "index_n_heads": 2, "index_head_dim": 32, "index_topk": 4, "hc_mult": 4,
+                       "swiglu_limit": 2.0, "routed_scaling_factor": 1.5, "compress_rope_theta": 160000.0, "num_nextn_predict_layers": 0,
+                       "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 16.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                                           "original_max_position_embeddings": 64}}
 WINDOWS = {"sliding_window": 12, "layer_types": ["sliding_attention", FULL] * 2}
 GEMMA = COMMON | WINDOWS | {"query_pre_attn_scalar": 16}
 YARN_TWICE = {FULL: {key: value for key, value in YARN.items() if "mscale" not in key}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}
@@ -70,6 +78,7 @@ DRAWN = {
     "qwen3_next": ("qwen3_next", COMMON | EXPERTS | DELTA | SHARED | {"rope_parameters": PARTIAL, "layer_types": [LINEAR, FULL, LINEAR, LINEAR], "norm_topk_prob": True, "decoder_sparse_step": 1}),
     "deepseek_v3": ("deepseek_v3", COMMON | LATENT | {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
     "deepseek_v3, yarn": ("deepseek_v3", COMMON | LATENT | {"norm_topk_prob": False, "n_group": 1, "topk_group": 1, "rope_parameters": YARN}),
+    "deepseek_v4": ("deepseek_v4", COMPRESSED),
 }
 
 
@@ -89,11 +98,15 @@ def draw(model_type, settings, folder, dtype=torch.float32):
     generator = torch.Generator().manual_seed(7)
     config = AutoConfig.for_model(model_type, **copy.deepcopy(settings))
     network = AutoModelForCausalLM.from_config(config, **EAGER)
-    buffers = [(n, b) for n, b in network.named_buffers() if "inv_freq" not in n and b.is_floating_point()]
+    buffers = [(n, b) for n, b in network.named_buffers() if "inv_freq" not in n]
     with torch.no_grad():
         for name, tensor in [*network.named_parameters(), *buffers]:
-            tensor.copy_(random_value(name, tensor.shape, generator))
-    network.to(dtype).save_pretrained(folder)
+            if "tid2eid" in name:
+                rows = [torch.randperm(config.n_routed_experts, generator=generator)[: tensor.shape[1]] for _ in tensor]
+                tensor.copy_(torch.stack(rows))
+            else:
+                tensor.copy_(random_value(name, tensor.shape, generator))
+    network.to(dtype).save_pretrained(folder)  # tables of experts stay integers
 
 
 def llama_cpp(program, file, prompts, vocabulary):

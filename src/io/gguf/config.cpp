@@ -172,14 +172,15 @@ class Translator {
     return {};
   }
 
-  Status add_sections(std::string_view key, const GgufValue& value) {
-    Json sections = Json::array();
+  Status put_counts(Json& object, std::string_view key, std::string_view name,
+                    const GgufValue& value) const {
+    Json counts = Json::array();
     for (std::size_t i = 0; i < value.size(); ++i) {
-      const auto size = value.integer(i);
-      if (!size || *size < 0) return corrupt(key, "has a section that is no count");
-      sections.push_back(*size);
+      const auto count = value.integer(i);
+      if (!count || *count < 0) return corrupt(key, "has an element that is no count");
+      counts.push_back(*count);
     }
-    rope_["mrope_section"] = std::move(sections);
+    object[std::string(name)] = std::move(counts);
     return {};
   }
 
@@ -224,7 +225,7 @@ class Translator {
     if (conventions_.recurrent && key == "attention.recurrent_layers")
       return add_recurrent(key, value);
     if (!conventions_.rope_sections.empty() && key == "rope.dimension_sections")
-      return add_sections(key, value);
+      return put_counts(rope_, key, "mrope_section", value);
     if (conventions_.yarn_log_multiplier != 0 && key == "rope.scaling.yarn_log_multiplier")
       return add_yarn_multiplier(key, value);
     if (!conventions_.refused_key.empty() && key == conventions_.refused_key)
@@ -246,6 +247,7 @@ class Translator {
   }
 
   Status put(Json& object, const GgufKey& entry, const GgufValue& value) const {
+    if (entry.type == GgufKey::Type::kCounts) return put_counts(object, entry.key, entry.config, value);
     PLUMB_TRY(Json element, scalar(entry.key, value));
     object[std::string(entry.config)] = std::move(element);
     return {};

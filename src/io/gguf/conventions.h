@@ -31,7 +31,13 @@ struct GgufName {
 
 // A metadata key without the architecture's prefix, and the key of config.json that it is.
 struct GgufKey {
-  enum class Type { kCount, kNumber, kFlag };  // uint32, float32, bool
+  enum class Type {
+    kCount,           // uint32
+    kNumber,          // float32
+    kFlag,            // bool
+    kCounts,          // a list of int32
+    kNumberOfLayers,  // one number as a list of float32, for each layer
+  };
 
   std::string_view key;     // "attention.head_count"
   std::string_view config;  // "num_attention_heads"
@@ -76,6 +82,9 @@ struct GgufConventions {
   // rope.scaling.yarn_log_multiplier is this times mscale_all_dim, and means that mscale is the same; 0: no such key.
   float yarn_log_multiplier = 0;
   std::string_view refused_key = "";  // a metadata key that changes what the tensors mean
+  // Keys of config.json in the form that a file can say, as a JSON object; null: the key does not count. For architectures
+  // whose configurations have several forms.
+  std::string (*said_as)(const Config& config) = nullptr;
   // An error where files of this architecture cannot say what the configuration says.
   Status (*expressible)(const Config& config) = nullptr;
   // What llama.cpp does not load, or computes otherwise, of what such a file says: whole sentences.

@@ -144,8 +144,11 @@ class Encoder {
 
   Status check(float value) const {
     constexpr float kLargestHalf = 65504;
-    const bool fits =
-        std::isfinite(value) && (dtype_ != DType::kF16 || std::fabs(value) <= kLargestHalf);
+    constexpr float kLargestWhole = 1 << 24;  // that float32 tells from its neighbours
+    const bool fits = std::isfinite(value) &&
+                      (dtype_ != DType::kF16 || std::fabs(value) <= kLargestHalf) &&
+                      (dtype_ != DType::kI32 || (std::fabs(value) <= kLargestWhole &&
+                                                 value == std::trunc(value)));
     if (fits) return {};
     return Error{ErrorCode::kInvalidArgument, "the tensor \"" + name_ + "\" holds " +
                                                   std::to_string(value) + ", which " +

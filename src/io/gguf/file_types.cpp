@@ -85,6 +85,7 @@ std::string gguf_file_type_names() {
 
 DType gguf_tensor_type(const GgufMixture& mixture, std::string_view name, const Shape& shape,
                        std::int64_t position) {
+  if (name.find("ffn_gate_tid2eid") != std::string_view::npos) return DType::kI32;
   if (stays_float(name, shape)) return DType::kF32;
   if (info(mixture.type.main).block_elements == 1) return mixture.type.main;
   return fallback(wanted(mixture, name, shape.back(), position), shape.back());

@@ -28,7 +28,7 @@ struct GgufMixture {
   bool tied_embeddings;
 };
 
-// The type of a tensor by its GGUF name and shape; `position` counts the tensors of its kind before it.
+// The type of a tensor by its GGUF name and shape, I32 for a table of experts; `position` counts the tensors of its kind before it.
 DType gguf_tensor_type(const GgufMixture& mixture, std::string_view name, const Shape& shape,
                        std::int64_t position);
 

@@ -54,6 +54,16 @@ class Keys {
         if (config_.has(entry.config))
           writer_.set(prefix_ + std::string(entry.key), config_.flag(entry.config, false));
         return;
+      case GgufKey::Type::kCounts: {
+        const auto values = config_.integers(entry.config);
+        return integers(entry.key, {values.begin(), values.end()});
+      }
+      case GgufKey::Type::kNumberOfLayers: {
+        const std::vector<float> values(static_cast<std::size_t>(config_.num_hidden_layers),
+                                        static_cast<float>(config_.number(entry.config)));
+        writer_.set(prefix_ + std::string(entry.key), std::span<const float>(values));
+        return;
+      }
       case GgufKey::Type::kCount:
         break;
     }

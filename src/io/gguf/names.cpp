@@ -45,6 +45,8 @@ constexpr std::string_view kIgnored[] = {"rope_freqs.weight", "blk.{i}.rope_freq
                                          "rope_factors_long.weight", "rope_factors_short.weight",
                                          "blk.{i}.attn_rot_embd.weight"};
 
+constexpr std::string_view kTables[] = {"blk.{i}.ffn_gate_tid2eid.weight"};
+
 bool is_rotated(std::string_view name) {
   for (const std::string_view end :
        {"q_proj.weight", "k_proj.weight", "q_proj.bias", "k_proj.bias"}) {
@@ -145,6 +147,7 @@ FileConventions gguf_files(const GgufConventions& conventions, const Config& con
     files.layers = "blk.{i}.*";
     files.ignored_from_layer = config.num_hidden_layers;
   }
+  files.tables.assign(std::begin(kTables), std::end(kTables));
   files.ignored.assign(std::begin(kIgnored), std::end(kIgnored));
   return files;
 }

@@ -135,7 +135,7 @@ void store_words(std::span<const float> row, std::byte* out, F bits_of) {
 
 bool can_quantise(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
-         block_encoder(dtype) != nullptr;
+         dtype == DType::kI32 || block_encoder(dtype) != nullptr;
 }
 
 void quantise_row(DType dtype, std::span<const float> row, std::span<std::byte> out) {
@@ -145,6 +145,11 @@ void quantise_row(DType dtype, std::span<const float> row, std::span<std::byte> 
     store_words(row, out.data(), float_to_half);
   } else if (dtype == DType::kBF16) {
     store_words(row, out.data(), float_to_bfloat16);
+  } else if (dtype == DType::kI32) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const auto value = static_cast<std::int32_t>(row[i]);
+      std::memcpy(out.data() + i * sizeof(value), &value, sizeof(value));
+    }
   } else if (const BlockEncoder encode = block_encoder(dtype)) {
     const auto elements = static_cast<std::size_t>(info(dtype).block_elements);
     const auto size = static_cast<std::size_t>(info(dtype).block_bytes);

@@ -10,7 +10,7 @@
 
 namespace plumb {
 
-// F32 F16 BF16, Q8_0 Q4_0 Q4_1 Q5_0 Q5_1, Q4_K Q5_K Q6_K.
+// F32 F16 BF16, I32 (of whole numbers up to 2^24), Q8_0 Q4_0 Q4_1 Q5_0 Q5_1, Q4_K Q5_K Q6_K.
 bool can_quantise(DType dtype);
 
 // Encodes a row of finite numbers, whole blocks, of a type for which can_quantise() holds. The types of 32 elements are

@@ -1,8 +1,11 @@
 // DeepSeek-V3's form in GGUF files.
 #include "models/support/deepseek_v3_files.h"
 
+#include <iterator>
 #include <string>
 #include <vector>
+
+#include "models/support/expert_files.h"
 
 namespace plumb {
 namespace {
@@ -46,6 +49,19 @@ std::vector<std::string> gguf_caveats(const Config& c) {
   return sentences;
 }
 
+std::vector<GgufName> gguf_names() {
+  std::vector<GgufName> names = shared_experts_gguf_names();
+  const GgufName own[] = {
+      {"model.layers.{i}.self_attn.q_a_proj.weight", "blk.{i}.attn_q_a.weight"},
+      {"model.layers.{i}.self_attn.q_a_layernorm.weight", "blk.{i}.attn_q_a_norm.weight"},
+      {"model.layers.{i}.self_attn.q_b_proj.weight", "blk.{i}.attn_q_b.weight"},
+      {"model.layers.{i}.self_attn.kv_a_proj_with_mqa.weight", "blk.{i}.attn_kv_a_mqa.weight"},
+      {"model.layers.{i}.self_attn.kv_a_layernorm.weight", "blk.{i}.attn_kv_a_norm.weight"},
+      {"model.layers.{i}.mlp.gate.e_score_correction_bias", "blk.{i}.exp_probs_b.bias"}};
+  names.insert(names.end(), std::begin(own), std::end(own));
+  return names;
+}
+
 }  // namespace
 
 GgufConventions deepseek_v3_gguf() {
@@ -54,20 +70,7 @@ GgufConventions deepseek_v3_gguf() {
   return {
       .architecture = "deepseek2",
       .experts = true,
-      .names = {{"model.layers.{i}.self_attn.q_a_proj.weight", "blk.{i}.attn_q_a.weight"},
-                {"model.layers.{i}.self_attn.q_a_layernorm.weight", "blk.{i}.attn_q_a_norm.weight"},
-                {"model.layers.{i}.self_attn.q_b_proj.weight", "blk.{i}.attn_q_b.weight"},
-                {"model.layers.{i}.self_attn.kv_a_proj_with_mqa.weight",
-                 "blk.{i}.attn_kv_a_mqa.weight"},
-                {"model.layers.{i}.self_attn.kv_a_layernorm.weight",
-                 "blk.{i}.attn_kv_a_norm.weight"},
-                {"model.layers.{i}.mlp.gate.e_score_correction_bias", "blk.{i}.exp_probs_b.bias"},
-                {"model.layers.{i}.mlp.shared_experts.gate_proj.weight",
-                 "blk.{i}.ffn_gate_shexp.weight"},
-                {"model.layers.{i}.mlp.shared_experts.up_proj.weight",
-                 "blk.{i}.ffn_up_shexp.weight"},
-                {"model.layers.{i}.mlp.shared_experts.down_proj.weight",
-                 "blk.{i}.ffn_down_shexp.weight"}},
+      .names = gguf_names(),
       .splits = gguf_splits,
       .keys = {{"rope.dimension_count", "qk_rope_head_dim"},
                {"attention.q_lora_rank", "q_lora_rank"},

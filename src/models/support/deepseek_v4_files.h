@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "graph/builder.h"
+#include "io/gguf/conventions.h"
 #include "io/weight_map.h"
 
 namespace plumb {
@@ -11,6 +12,7 @@ namespace plumb {
 extern const std::string_view kDeepseekV4Defaults;
 
 FileConventions deepseek_v4_files();
+GgufConventions deepseek_v4_gguf();  // deepseek_v4_gguf.cpp
 
 enum class Mixer : std::uint8_t { kWindow, kHeavy, kSparse };
 

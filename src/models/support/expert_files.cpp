@@ -20,4 +20,11 @@ std::vector<NameRule> switch_mlp_rules() {
                          "model.layers.{i}.mlp.switch_mlp.down_proj.weight")};
 }
 
+std::vector<GgufName> shared_experts_gguf_names() {
+  return {
+      {"model.layers.{i}.mlp.shared_experts.gate_proj.weight", "blk.{i}.ffn_gate_shexp.weight"},
+      {"model.layers.{i}.mlp.shared_experts.up_proj.weight", "blk.{i}.ffn_up_shexp.weight"},
+      {"model.layers.{i}.mlp.shared_experts.down_proj.weight", "blk.{i}.ffn_down_shexp.weight"}};
+}
+
 }  // namespace plumb
