@@ -150,6 +150,7 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
   }
   if (!unknown.empty() && !trace.steps().empty() && !trace.fed_ids(0).empty())
     match_by_content(network, pool, unknown);
+  if (!unknown.empty() && !trace.steps().empty()) match_by_size(network, unknown);
   std::set<std::string> used;
   for (const auto& [stage, match] : matches_)
     used.insert(match.theirs);
@@ -233,9 +234,51 @@ void AlignedTrace::match_by_content(const BoundGraph& network, ThreadPool& pool,
   }
 }
 
+// What correlates with nothing may still be known: by its size where one stage of its layer alone has it, else by its name's
+// words. A fault that leaves nothing of the reference's content must not go unseen.
+void AlignedTrace::match_by_size(const BoundGraph& network,
+                                 const std::vector<const StoredTensor*>& unknown) {
+  const std::int64_t tokens = trace_.steps()[0].count;
+  std::set<std::string> used;
+  for (const auto& [stage, match] : matches_)
+    used.insert(match.theirs);
+  for (const StoredTensor* tensor : unknown) {
+    const std::string theirs = without_step(tensor->name);
+    if (used.contains(theirs)) continue;
+    const auto layouts = orders(tensor->shape, tokens);
+    if (layouts.empty()) continue;
+    const std::int64_t width = *element_count(tensor->shape) / std::max<std::int64_t>(tokens, 1);
+    const Output* best = nullptr;
+    double most = 0;
+    int fitting = 0;
+    for (std::size_t i = 2; i < network.graph.stages.size(); ++i) {
+      const Stage& stage = network.graph.stages[i];
+      if (stage.layer != layer_of(theirs)) continue;
+      for (const Output& output : stage.outputs) {
+        if (!output.per_token || matches_.contains(output.name) ||
+            element_count(output.shape) != width)
+          continue;
+        ++fitting;
+        const double words = shared_words(theirs, output.name);
+        if (best != nullptr && words <= most) continue;
+        best = &output;
+        most = words;
+      }
+    }
+    if (best == nullptr || (fitting > 1 && most <= 0)) continue;
+    Alignment alignment;
+    alignment.theirs = theirs;
+    alignment.layout.axes = layouts.front();
+    alignment.layout.count = width;
+    alignment.token_shape = best->shape;
+    matches_.insert({best->name, std::move(alignment)});
+  }
+}
+
 std::shared_ptr<const CapturedValue> AlignedTrace::value(std::size_t step,
                                                          std::string_view stage) const {
   const auto key = std::make_pair(step, std::string(stage));
+  const std::lock_guard lock(reading_);
   if (const auto found = held_.find(key); found != held_.end()) return found->second;
   std::shared_ptr<const CapturedValue> result;
   const auto match = matches_.find(stage);

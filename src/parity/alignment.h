@@ -3,6 +3,7 @@
 // what the reference computes at that layer, under the axis orders and channel ranges that give the stage's shape.
 #pragma once
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -16,15 +17,15 @@ namespace plumb {
 // channels [first, first + count).
 struct Layout {
   std::vector<std::size_t> axes;
-  std::int64_t first;
-  std::int64_t count;
+  std::int64_t first = 0;
+  std::int64_t count = 0;
 };
 
 struct Alignment {
   std::string theirs;  // the suspect's name
   Layout layout;
   Shape token_shape;  // the stage's own
-  bool by_name;
+  bool by_name = false;
 };
 
 class AlignedTrace final : public Captured {
@@ -47,10 +48,12 @@ class AlignedTrace final : public Captured {
  private:
   void match_by_content(const BoundGraph& network, ThreadPool& pool,
                         const std::vector<const StoredTensor*>& unknown);
+  void match_by_size(const BoundGraph& network, const std::vector<const StoredTensor*>& unknown);
 
   const Trace& trace_;
   std::map<std::string, Alignment, std::less<>> matches_;
   std::vector<std::string> unmatched_;
+  mutable std::mutex reading_;
   mutable std::map<std::pair<std::size_t, std::string>, std::shared_ptr<const CapturedValue>> held_;
 };
 

@@ -1,6 +1,7 @@
 // Views that change rows as they are read.
 #include "parity/changed_weights.h"
 
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <utility>
@@ -37,6 +38,34 @@ WeightPtr reordered_rows(WeightPtr weight, std::vector<std::int64_t> order) {
         base.read_row(0, all);
         for (std::size_t i = 0; i < out.size(); ++i)
           out[i] = all[static_cast<std::size_t>(order[i])];
+      });
+}
+
+WeightPtr exchanged_halves(WeightPtr weight) {
+  return std::make_shared<Changed>(
+      std::move(weight), [](const Weight& base, std::int64_t row, std::span<double> out) {
+        base.read_row(row, out);
+        std::rotate(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(out.size() / 2),
+                    out.end());
+      });
+}
+
+WeightPtr rows_of(std::vector<WeightPtr> weights, std::vector<RowOf> order) {
+  const WeightPtr first = weights.front();
+  return std::make_shared<Changed>(
+      first, [weights = std::move(weights), order = std::move(order)](
+                 const Weight& base, std::int64_t row, std::span<double> out) {
+        if (base.shape().size() > 1) {
+          const RowOf& from = order[static_cast<std::size_t>(row)];
+          return weights[from.weight]->read_row(from.row, out);
+        }
+        std::vector<std::vector<double>> all;
+        for (const WeightPtr& weight : weights) {
+          all.emplace_back(static_cast<std::size_t>(weight->row_length()));
+          weight->read_row(0, all.back());
+        }
+        for (std::size_t i = 0; i < out.size(); ++i)
+          out[i] = all[order[i].weight][static_cast<std::size_t>(order[i].row)];
       });
 }
 

@@ -10,6 +10,16 @@ namespace plumb {
 // Row r is row order[r] of `weight`; a vector is taken element by element.
 WeightPtr reordered_rows(WeightPtr weight, std::vector<std::int64_t> order);
 
+// The two halves of each row, the second first.
+WeightPtr exchanged_halves(WeightPtr weight);
+
+// Row r is row `order[r].row` of weight `order[r].weight`; of vectors the elements. All of one row length.
+struct RowOf {
+  std::size_t weight;
+  std::int64_t row;
+};
+WeightPtr rows_of(std::vector<WeightPtr> weights, std::vector<RowOf> order);
+
 // Every element times `factor`.
 WeightPtr scaled(WeightPtr weight, double factor);
 

@@ -66,9 +66,11 @@ class Checker {
   friend class Trial;
   using Key = std::tuple<std::size_t, int, int, Reported>;
 
-  double budget(const Operation& operation, const Tensor& exact, const Tensor& rounded) const;
+  double budget(const Check& check, const Tensor& exact, const Tensor& rounded) const;
   std::shared_ptr<const Tensor> report(std::size_t step, Value value, Reported reported);
   Tensor reported(const Check& check, const Tensor& computed) const;
+  // How far the suspect's report is from what `recompute` says.
+  Residual compared(const Check& check, Recompute& recompute) const;
   Numerics rounding() const;
 
   const BoundGraph& network_;
@@ -95,14 +97,11 @@ class Trial {
   Residual under(const Patch& patch, const std::set<int>& touched) const;
 
  private:
-  Residual residual_of(const Tensor& computed) const;
-
   Checker& checker_;
   const Check& check_;
   Patch base_;
   mutable ThreadPool serial_;
   Recompute recompute_;
-  const Tensor& suspect_;
   Residual before_;
 };
 

@@ -324,6 +324,14 @@ Explanation Explainer::run() {
   }
   for (const Attempt& cause : found_)
     apply(checker_.network(), cause, explanation.patch);
+  for (const Finding& finding : explanation.findings) {
+    Patch alone;
+    for (const Attempt& cause : found_) {
+      if (!finding.row.empty() && cause.hypothesis.field == finding.field)
+        apply(checker_.network(), cause, alone);
+    }
+    explanation.patches.push_back(std::move(alone));
+  }
   return explanation;
 }
 

@@ -11,6 +11,7 @@ namespace plumb {
 
 struct Explanation {
   std::vector<Finding> findings;
+  std::vector<Patch> patches;   // of each finding alone; empty where it is unexplained
   Patch patch;                  // all named causes together, where they apply
 };
 

@@ -157,6 +157,16 @@ std::vector<double> model_snaps(const Operation& operation, std::string_view nam
       }
     }
   }
+  if (name == "blocks.ahead") {
+    // A block earlier or later than it is complete.
+    const auto* shared = std::get_if<AttendShared>(&operation);
+    const auto* index = std::get_if<Index>(&operation);
+    const std::int64_t ratio = shared != nullptr && shared->blocks ? shared->blocks->ratio
+                               : index != nullptr                  ? index->blocks.ratio
+                                                                   : 0;
+    for (const std::int64_t snap : {1 + ratio, 1 - ratio})
+      snaps.push_back(static_cast<double>(snap));
+  }
   if (std::holds_alternative<Embed>(operation)) {
     const double root = std::sqrt(static_cast<double>(config.hidden_size));
     for (const double snap : {root, 1 / root, double{round_to_bfloat16(static_cast<float>(root))}})
@@ -247,9 +257,8 @@ std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config
 std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config& config,
                                          int index) {
   auto list = field_hypotheses(network, config, index);
-  auto more = structural_hypotheses(network, index);
-  list.insert(list.end(), std::make_move_iterator(more.begin()),
-              std::make_move_iterator(more.end()));
+  for (auto&& more : {structural_hypotheses(network, index), computed_hypotheses(network, index)})
+    list.insert(list.end(), more.begin(), more.end());
   return list;
 }
 

@@ -40,10 +40,11 @@ struct Hypothesis {
 std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config& config,
                                          int index);
 
-// The parts of it: by the stage's fields, and by the stage's place in the network.
+// The parts of it: by the stage's fields, by its place in the network, and by other arithmetic on the same operands.
 std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config& config,
                                          int index);
 std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> computed_hypotheses(const BoundGraph& network, int index);
 
 // What rows.cpp knows about a field. A field without an entry is not tried.
 struct FieldCause {

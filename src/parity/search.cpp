@@ -19,6 +19,13 @@ bool ends_with(const std::string& text, std::string_view end) {
   return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
+// 0 where it is no number.
+double number_of(const FieldValue& value) {
+  if (const auto* number = std::get_if<double>(&value)) return *number;
+  const auto* whole = std::get_if<std::int64_t>(&value);
+  return whole != nullptr ? static_cast<double>(*whole) : 0;
+}
+
 std::string conventions_of(const Stage& stage) {
   std::string text;
   for (const Field& field : fields(stage.operation)) {
@@ -127,6 +134,34 @@ double Search::at(const Probe& probe, Attempt& candidate, double value) const {
   return r.relative_l2;
 }
 
+// Golden-section search on [low, high] of `place`'s argument; given up where the residual stays above `hopeless`: towards the
+// right value of the right cause it falls as the interval does.
+void Search::refine(double low, double high, double hopeless,
+                    const std::function<double(double)>& place,
+                    const std::function<double(double)>& try_value) const {
+  constexpr double kGolden = 0.6180339887498949;
+  double a = high - kGolden * (high - low);
+  double b = low + kGolden * (high - low);
+  double ra = try_value(place(a));
+  double rb = try_value(place(b));
+  for (int i = 0; i < kRefinements; ++i) {
+    if (i == kPatience && std::min(ra, rb) > hopeless) return;
+    if (ra < rb) {
+      high = b;
+      b = a;
+      rb = ra;
+      a = high - kGolden * (high - low);
+      ra = try_value(place(a));
+    } else {
+      low = a;
+      a = b;
+      ra = rb;
+      b = low + kGolden * (high - low);
+      rb = try_value(place(b));
+    }
+  }
+}
+
 // Snaps first, then a grid and a golden-section search around its best point.
 void Search::solve(const Probe& probe, Attempt& candidate, Effort effort) const {
   const Range& range = *candidate.hypothesis.range;
@@ -158,39 +193,26 @@ void Search::solve(const Probe& probe, Attempt& candidate, Effort effort) const 
                              : range.low + x * (range.high - range.low);
   };
   int best = 0;
-  double least = std::numeric_limits<double>::infinity();
+  std::vector<double> grid;
   for (int i = 0; i < kGridPoints; ++i) {
-    const double r = try_value(place(static_cast<double>(i) / (kGridPoints - 1)));
-    if (r < least) {
-      least = r;
-      best = i;
-    }
+    grid.push_back(try_value(place(static_cast<double>(i) / (kGridPoints - 1))));
+    if (grid.back() < grid[static_cast<std::size_t>(best)]) best = i;
   }
-  if (least > 0.98 * before) return;  // no sign of a minimum
-  constexpr double kGolden = 0.6180339887498949;
-  double low = static_cast<double>(best - 1) / (kGridPoints - 1);
-  double high = static_cast<double>(best + 1) / (kGridPoints - 1);
-  double a = high - kGolden * (high - low);
-  double b = low + kGolden * (high - low);
-  double ra = try_value(place(a));
-  double rb = try_value(place(b));
-  for (int i = 0; i < kRefinements && std::min(ra, rb) > probe.good_enough / 16; ++i) {
-    // Towards the right value of the right cause the residual falls as the interval does.
-    if (i == kPatience && std::min(ra, rb) > 0.3 * least) return;
-    if (ra < rb) {
-      high = b;
-      b = a;
-      rb = ra;
-      a = high - kGolden * (high - low);
-      ra = try_value(place(a));
-    } else {
-      low = a;
-      a = b;
-      ra = rb;
-      b = low + kGolden * (high - low);
-      rb = try_value(place(b));
-    }
+  const double least = grid[static_cast<std::size_t>(best)];
+  const double beside = std::max(grid[static_cast<std::size_t>(std::max(best - 1, 0))],
+                                 grid[static_cast<std::size_t>(std::min(best + 1, kGridPoints - 1))]);
+  constexpr double kNoMinimum = 0.98;
+  if (least <= kNoMinimum * before) {
+    refine(static_cast<double>(best - 1) / (kGridPoints - 1),
+           static_cast<double>(best + 1) / (kGridPoints - 1), 0.15 * beside, place, try_value);
   }
+  // A number that is almost the right one lies between the points of the grid.
+  const double expected = number_of(candidate.hypothesis.expected);
+  if (candidate.residual.relative_l2 <= probe.good_enough || expected == 0) return;
+  constexpr double kNear = 1e-3;
+  const auto around = [&](double x) { return expected * std::pow(2, x); };
+  if (std::min(try_value(around(kNear)), try_value(around(-kNear))) >= before) return;
+  refine(-1, 1, before, around, try_value);
 }
 
 void Search::measure(const Trial& trial, double good_enough, Attempt& candidate,

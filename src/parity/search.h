@@ -2,6 +2,7 @@
 // alone, then two together. A hypothesis is tried on one stage, on all stages of its role (attn.q_norm of every layer), of its
 // family (q_norm and k_norm), of its operation, and on those of them whose conventions are the same.
 #pragma once
+#include <functional>
 #include <limits>
 #include <span>
 #include <vector>
@@ -67,6 +68,8 @@ class Search {
  private:
   struct Probe;
   double at(const Probe& probe, Attempt& candidate, double value) const;
+  void refine(double low, double high, double hopeless, const std::function<double(double)>& place,
+              const std::function<double(double)>& try_value) const;
   void solve(const Probe& probe, Attempt& candidate, Effort effort) const;
 
   const BoundGraph& network_;

@@ -193,6 +193,119 @@ bool drop_residual(const BoundGraph& network, int index, double, Patch& patch) {
   return true;
 }
 
+// Row i of the gate and of the up projection from a fused matrix whose rows the suspect takes in another order: halves where they
+// alternate, or the reverse.
+std::vector<RowOf> refused_rows(std::int64_t width, bool up, bool stored_alternating) {
+  std::vector<RowOf> order;
+  for (std::int64_t i = 0; i < width; ++i) {
+    // The place in the fused matrix from which the suspect reads, and what the checkpoint has there.
+    const std::int64_t place = stored_alternating ? i + (up ? width : 0) : 2 * i + (up ? 1 : 0);
+    order.push_back(stored_alternating
+                        ? RowOf{.weight = static_cast<std::size_t>(place % 2), .row = place / 2}
+                        : RowOf{.weight = static_cast<std::size_t>(place / width), .row = place % width});
+  }
+  return order;
+}
+
+void refuse(const BoundGraph& network, int gate, int up, bool alternating, Patch& patch) {
+  const auto weight = [&](int param) { return network.weights[static_cast<std::size_t>(param)]; };
+  const std::int64_t width = network.graph.params[static_cast<std::size_t>(gate)].shape[0];
+  for (const bool is_up : {false, true}) {
+    patch.weights[is_up ? up : gate] =
+        rows_of({weight(gate), weight(up)}, refused_rows(width, is_up, alternating));
+  }
+}
+
+Apply split_gate_and_up(bool alternating) {
+  return [alternating](const BoundGraph& network, int index, double, Patch& patch) {
+    const Stage& stage = stage_at(network, index);
+    if (const auto* experts = std::get_if<Experts>(&stage.operation)) {
+      const std::size_t stride = experts->bias ? 2 : 1;
+      for (std::size_t i = 0; i + 3 * stride <= stage.params.size(); i += 3 * stride) {
+        for (std::size_t part = 0; part < stride; ++part)
+          refuse(network, stage.params[i + part], stage.params[i + stride + part], alternating,
+                 patch);
+      }
+      return true;
+    }
+    for (const Stage& gated : network.graph.stages) {
+      if (!std::holds_alternative<Gated>(gated.operation)) continue;
+      const Stage& gate = stage_at(network, gated.inputs[0].stage);
+      const Stage& up = stage_at(network, gated.inputs[1].stage);
+      if (gated.inputs[0].stage != index && gated.inputs[1].stage != index) continue;
+      if (!std::holds_alternative<Linear>(gate.operation) ||
+          !std::holds_alternative<Linear>(up.operation) ||
+          gate.params.size() != up.params.size() || gated.inputs[0].stage == gated.inputs[1].stage)
+        return false;
+      for (std::size_t i = 0; i < gate.params.size(); ++i) {
+        if (network.graph.params[static_cast<std::size_t>(gate.params[i])].shape !=
+            network.graph.params[static_cast<std::size_t>(up.params[i])].shape)
+          return false;
+        refuse(network, gate.params[i], up.params[i], alternating, patch);
+      }
+      return true;
+    }
+    return false;
+  };
+}
+
+// Another norm of the same layer lends its weight.
+Apply other_norm(std::string role) {
+  return [role = std::move(role)](const BoundGraph& network, int index, double, Patch& patch) {
+    const Stage& stage = stage_at(network, index);
+    if (!std::holds_alternative<Norm>(stage.operation) || stage.params.empty()) return false;
+    for (const Stage& other : network.graph.stages) {
+      if (other.layer != stage.layer || name_in_layer(other.name, other.layer) != role ||
+          !std::holds_alternative<Norm>(other.operation) || other.params.empty())
+        continue;
+      const auto shape = [&](int param) {
+        return network.graph.params[static_cast<std::size_t>(param)].shape;
+      };
+      if (shape(other.params[0]) != shape(stage.params[0])) return false;
+      patched_stage(network, index, patch).params = other.params;
+      return true;
+    }
+    return false;
+  };
+}
+
+// The convention of the same stage in another kind of layer.
+void borrowed_conventions(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
+  const Stage& stage = stage_at(network, index);
+  const bool rope = std::holds_alternative<Rope>(stage.operation);
+  if (!rope && !std::holds_alternative<Attend>(stage.operation)) return;
+  const auto described = [](const Stage& s) {
+    std::string text;
+    for (const Field& field : fields(s.operation))
+      text += field.name + "=" + to_string(field.value) + ";";
+    return text;
+  };
+  std::vector<std::string> seen{described(stage)};
+  const std::string role = name_in_layer(stage.name, stage.layer);
+  for (const Stage& other : network.graph.stages) {
+    if (other.operation.index() != stage.operation.index() ||
+        name_in_layer(other.name, other.layer) != role ||
+        std::find(seen.begin(), seen.end(), described(other)) != seen.end())
+      continue;
+    seen.push_back(described(other));
+    list.push_back(structural(
+        rope ? "31" : "43", rope ? "rope.layer_type" : "attend.layer_type",
+        rope ? "the layer's rotation is that of the other kind of layer"
+             : "the layer's attention is that of the other kind of layer",
+        "as layer " + std::to_string(stage.layer), "as layer " + std::to_string(other.layer),
+        [operation = other.operation](const BoundGraph& net, int target, double, Patch& patch) {
+          Stage& changed = patched_stage(net, target, patch);
+          if (changed.operation.index() != operation.index()) return false;
+          const auto* old = std::get_if<Rope>(&changed.operation);
+          const auto direction = old != nullptr ? old->direction : RopeDirection::kForward;
+          changed.operation = operation;
+          if (auto* now = std::get_if<Rope>(&changed.operation)) now->direction = direction;
+          return true;
+        }));
+    list.back().rarity = 0.5;
+  }
+}
+
 // Frequencies as bfloat16 holds them, said as divisors of the right ones.
 bool coarse_frequencies(const BoundGraph& network, int index, double, Patch& patch) {
   Stage& stage = patched_stage(network, index, patch);
@@ -219,7 +332,36 @@ std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int ind
                                 swap_projections));
     }
   }
+  for (const bool alternating : {true, false}) {
+    Patch probe;
+    const bool experts = std::holds_alternative<Experts>(stage.operation);
+    if ((experts || std::holds_alternative<Linear>(stage.operation)) &&
+        split_gate_and_up(alternating)(network, index, 0, probe)) {
+      const std::string halves = "halves";
+      const std::string rows = "alternating rows";
+      list.push_back(structural("15", experts ? "experts.split" : "gated.split",
+                                "a fused gate and up projection is split in the other way",
+                                alternating ? rows : halves, alternating ? halves : rows,
+                                split_gate_and_up(alternating)));
+      list.back().rarity = 1;
+    }
+  }
+  borrowed_conventions(network, index, list);
   if (std::holds_alternative<Norm>(stage.operation)) {
+    const std::string role = name_in_layer(stage.name, stage.layer);
+    for (const std::string_view other :
+         {"attn.q_norm", "attn.k_norm", "attn.norm", "mlp.norm", "attn.post_norm",
+          "mlp.post_norm"}) {
+      Patch probe;
+      if (role == other || !other_norm(std::string(other))(network, index, 0, probe)) continue;
+      list.push_back(structural(
+          role.find("q_norm") != std::string::npos || role.find("k_norm") != std::string::npos
+              ? "39"
+              : "26",
+          "norm.weight", "the norm has another norm's weight", role, std::string(other),
+          other_norm(std::string(other))));
+      list.back().rarity = 1;
+    }
     const bool qk = ends_with(stage.name, "q_norm") || ends_with(stage.name, "k_norm");
     list.push_back(structural(qk                     ? "39"
                               : stage.name == "norm" ? "29"
