@@ -239,7 +239,8 @@ class Source {
       while (group.size() < count && next_ < list_.size()) {
         const Plant& plant = list_[next_++];
         const bool same = std::any_of(group.begin(), group.end(), [&](const Plant* other) {
-          return other->hypothesis.field == plant.hypothesis.field && other->role == plant.role;
+          return (other->hypothesis.field == plant.hypothesis.field && other->role == plant.role) ||
+                 replace_a_common_weight(*other, plant);
         });
         if (!same && run({&plant}, pool) && shows(pool)) group.push_back(&plant);
       }
@@ -251,6 +252,15 @@ class Source {
   const std::unique_ptr<Recorded>& recorded() const { return recorded_; }
 
  private:
+  // The later of two patches of one weight would undo the earlier there.
+  bool replace_a_common_weight(const Plant& a, const Plant& b) const {
+    Patch of_a;
+    Patch of_b;
+    if (!apply(model_.network, a, of_a) || !apply(model_.network, b, of_b)) return false;
+    return std::any_of(of_a.weights.begin(), of_a.weights.end(),
+                       [&](const auto& entry) { return of_b.weights.contains(entry.first); });
+  }
+
   bool run(const std::vector<const Plant*>& group, ThreadPool& pool) {
     Patch patch;
     for (const Plant* plant : group) {
