@@ -162,6 +162,7 @@ std::string without_escapes(std::string_view pattern) {
 
 std::vector<std::string> without_escapes(const std::vector<std::string>& patterns) {
   std::vector<std::string> out;
+  out.reserve(patterns.size());
   for (const std::string& pattern : patterns)
     out.push_back(without_escapes(pattern));
   return out;

@@ -254,7 +254,11 @@ class Builder {
       if (type == GgufTokenType::kControl || type == GgufTokenType::kUserDefined) continue;
       const bool continues =
           text.starts_with(kWordPiecePrefix) && text.size() > kWordPiecePrefix.size();
-      text = continues ? text.substr(kWordPiecePrefix.size()) : std::string(kSpace) + text;
+      if (continues) {
+        text.erase(0, kWordPiecePrefix.size());
+      } else {
+        text.insert(0, kSpace);
+      }
     }
     return {};
   }
