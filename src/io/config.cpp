@@ -269,7 +269,7 @@ void Config::mark_read(std::string_view key) const {
 }
 
 void Config::reject(std::string message) const {
-  if (!impl_->complaint) impl_->complaint = std::move(message);
+  impl_->complain(message);
 }
 
 Status Config::status() const {

@@ -110,4 +110,4 @@ def test_a_terminal_shows_progress_of_a_long_prompt(plumb_binary, tmp_path):
         process.stdout.read()
     os.close(master)
     assert b"reading the prompt: 256 of 600 tokens" in seen
-    assert seen.index(b"\r\x1b[K[prompt 600 tokens") > seen.index(b"reading the prompt: 576")
+    assert seen.index(b"\r\x1b[K[prompt 600 tokens") > seen.index(b"reading the prompt: 512")
