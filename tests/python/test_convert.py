@@ -92,7 +92,8 @@ def test_split_files_are_one_model(plumb, tmp_path, name):
 def test_what_llama_cpp_cannot_load_is_said(plumb_binary, tmp_path):
     data = REPOSITORY / "tests" / "data"
     for model, note in (("checkpoints/qwen3_5_moe", "linear_key_head_dim is 8, linear_value_head_dim 12"), ("checkpoints/qwen3_moe", "the layer 1 is dense"),
-                        ("checkpoints/gemma2", "query_pre_attn_scalar is 48, and it takes 32"), ("checkpoints/deepseek_v4", "makes blocks of 8")):
+                        ("checkpoints/gemma2", "query_pre_attn_scalar is 48, and it takes 32"), ("checkpoints/deepseek_v4", "makes blocks of 8"),
+                        ("checkpoints/deepseek_v4", "index_head_dim is 16, and it takes multiples of 64")):
         done = convert(plumb_binary, data / model, tmp_path / "model.gguf", "--type", "F32")
         assert done.returncode == 0 and "note" in done.stderr and note in done.stderr, done.stderr
     quiet = convert(plumb_binary, data / "checkpoints" / "qwen3", tmp_path / "model.gguf", "--type", "F32")

@@ -51,11 +51,12 @@ YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "beta_fast": 4.0,
 LATENT = {"num_key_value_heads": 4, "head_dim": 8, "n_shared_experts": 2, "n_routed_experts": 12, "num_experts_per_tok": 3, "n_group": 3, "topk_group": 2,
           "kv_lora_rank": 24, "q_lora_rank": 40, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 20, "first_k_dense_replace": 1,
           "moe_intermediate_size": 32, "routed_scaling_factor": 2.5, "rms_norm_eps": 1e-6}
+# Eight heads of the index: with two, many blocks score exactly 0 (both heads' products are negative), and which of them are taken is the sort's whim.
 HEAVY, SPARSE = "heavily_compressed_attention", "compressed_sparse_attention"
-COMPRESSED = COMMON | {"num_key_value_heads": 1, "head_dim": 32, "partial_rotary_factor": 0.25, "q_lora_rank": 24, "o_groups": 2, "o_lora_rank": 16,
+COMPRESSED = COMMON | {"num_key_value_heads": 1, "head_dim": 64, "partial_rotary_factor": 0.25, "q_lora_rank": 24, "o_groups": 2, "o_lora_rank": 16,
                        "n_routed_experts": 6, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "sliding_window": 12,
                        "layer_types": ["sliding_attention", HEAVY, SPARSE, HEAVY], "mlp_layer_types": ["hash_moe"] + ["moe"] * 3,
-                       "compress_rates": {SPARSE: 4, HEAVY: 128}, "index_n_heads": 2, "index_head_dim": 32, "index_topk": 4, "hc_mult": 4,
+                       "compress_rates": {SPARSE: 4, HEAVY: 128}, "index_n_heads": 8, "index_head_dim": 64, "index_topk": 4, "hc_mult": 4,
                        "swiglu_limit": 2.0, "routed_scaling_factor": 1.5, "compress_rope_theta": 160000.0, "num_nextn_predict_layers": 0,
                        "rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 16.0, "beta_fast": 32.0, "beta_slow": 1.0,
                                            "original_max_position_embeddings": 64}}

@@ -101,13 +101,21 @@ Status expressible(const Config& c) {
 }
 
 std::vector<std::string> caveats(const Config& c) {
+  std::vector<std::string> sentences;
   for (std::int64_t i = 0; i < c.num_hidden_layers; ++i) {
     const DeepseekV4Layer layer = deepseek_v4_layer(c, i);
     if (layer.mixer != Mixer::kHeavy || layer.ratio == 128) continue;
-    return {"llama.cpp does not load it: the layer " + std::to_string(i) + " makes blocks of " +
-            std::to_string(layer.ratio) + ", and it knows only 4 and 128"};
+    sentences.push_back("llama.cpp does not load it: the layer " + std::to_string(i) +
+                        " makes blocks of " + std::to_string(layer.ratio) +
+                        ", and it knows only 4 and 128");
+    break;
   }
-  return {};
+  // llama-kv-cache.cpp, build_input_k_rot: keys of the index are rotated by a Hadamard matrix of at least 64.
+  const std::int64_t width = c.integer("index_head_dim", 128);
+  if (width % 64 != 0)
+    sentences.push_back("llama.cpp stops at the first token: index_head_dim is " +
+                        std::to_string(width) + ", and it takes multiples of 64");
+  return sentences;
 }
 
 std::vector<GgufName> names() {
