@@ -11,8 +11,9 @@ constexpr std::string_view kDetails = R"(Examples:
   plumb tokenize path/to/model "<|im_start|>user" --parse-special
   plumb tokenize path/to/model --file book.txt > book.json
 
-MODEL may also be a folder that holds nothing but a tokenizer.json, or such a file. Prints JSON, {"ids", "pieces"}; pieces are
-the vocabulary's entries. A file's text is taken as it is; standard input loses one line end at its end.
+MODEL may also be a folder that holds nothing but a tokenizer, or the tokenizer's own file: a tokenizer.json, or a .model or
+.tiktoken file, which is SentencePiece's or tiktoken's by its contents. Prints JSON, {"ids", "pieces"}; pieces are the
+vocabulary's entries. A file's text is taken as it is; standard input loses one line end at its end.
 )";
 
 struct Options {

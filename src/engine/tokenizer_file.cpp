@@ -31,8 +31,11 @@ struct TokenizerFile {
 TokenizerFile find_file(const fs::path& model) {
   std::error_code ignored;
   if (model.extension() == ".gguf") return {Kind::kGguf, model};
-  if (model.filename().string().ends_with("tokenizer.json") && !fs::is_directory(model, ignored))
-    return {Kind::kJson, model};
+  if (!fs::is_directory(model, ignored)) {
+    if (model.filename().string().ends_with("tokenizer.json")) return {Kind::kJson, model};
+    if (model.extension() == ".model" || model.extension() == ".tiktoken")
+      return {Kind::kModel, model};
+  }
   const fs::path parent = model.has_parent_path() ? model.parent_path() : ".";
   const fs::path folder = fs::is_directory(model, ignored) ? model : parent;
   for (const auto& [name, kind] :

@@ -11,8 +11,8 @@
 
 namespace plumb {
 
-// Of a model's folder, of a file in that folder, or of a tokenizer.json by its own name; null when there is none. A folder's
-// tokenizer.json goes before its tokenizer.model, as in transformers; what a tokenizer.model is (SentencePiece, or tiktoken's ranks),
+// Of a model's folder, of a file in that folder, or of a tokenizer.json, .model or .tiktoken by its own name; null when there is none. A
+// folder's tokenizer.json goes before its tokenizer.model, as in transformers; what a tokenizer.model is (SentencePiece, or tiktoken's ranks),
 // its contents say.
 Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::filesystem::path& model);
 

@@ -136,6 +136,21 @@ def test_unigram_and_word_piece_are_held_by_the_keys_alone(name, make, plumb_bin
     assert [a["ids_with_special"] for a in got] == [tokenizer.encode(text).ids for text in simple]
 
 
+def test_a_tokenizer_file_that_is_named_is_the_one_read(plumb_binary, tmp_path):
+    """A tokenizer.json beside it is another tokenizer; a folder's own comes first only when the folder is named."""
+    cases = json.loads((DATA / "llama2" / "cases.json").read_text())
+    texts = [case["text"] for case in cases]
+    shutil.copy(DATA / "qwen2" / "tokenizer.json", tmp_path)
+    for name, source in (("spiece.model", DATA / "llama2" / "tokenizer.model"), ("ranks.tiktoken", DATA / "o200k" / "ranks.tiktoken")):
+        shutil.copy(source, tmp_path / name)
+    got = answers(tool(plumb_binary), tmp_path / "spiece.model", texts)
+    assert [a["ids_as_text"] for a in got] == [case["sentencepiece"] for case in cases]
+    ranks = answers(tool(plumb_binary), tmp_path / "ranks.tiktoken", ["Hello \u4e16\u754c"])
+    assert ranks[0]["ids_as_text"] == [989, 220, 767]
+    beside = answers(tool(plumb_binary), tmp_path, texts[:3])
+    assert [a["ids_as_text"] for a in beside] == [a["ids_as_text"] for a in answers(tool(plumb_binary), tmp_path / "tokenizer.json", texts[:3])]
+
+
 def test_sentencepiece_model_alone(plumb_binary, checkpoint):
     shutil.copy(DATA / "llama2" / "tokenizer.model", checkpoint)
     config = {"add_bos_token": True, "add_eos_token": True,
