@@ -75,12 +75,12 @@ void attention(benchmark::State& state, Isa isa) {
   std::vector<float> cache(static_cast<std::size_t>(blocks * plumb::cpu::kKeyBlock * kDim), 0.5F);
   std::vector<float> q(static_cast<std::size_t>(vectors * kDim), 0.25F);
   std::vector<float> out(q.size());
-  std::vector<float> scratch(static_cast<std::size_t>(plumb::cpu::attend_scratch(kDim)));
-  std::vector<const float*> key_blocks;
+  std::vector<float> scratch(static_cast<std::size_t>(plumb::cpu::attend_scratch(vectors, kDim, kDim)));
+  std::vector<const std::uint8_t*> key_blocks;
   std::vector<const float*> queries;
   std::vector<float*> outputs;
   for (std::int64_t b = 0; b < blocks; ++b)
-    key_blocks.push_back(cache.data() + b * plumb::cpu::kKeyBlock * kDim);
+    key_blocks.push_back(reinterpret_cast<const std::uint8_t*>(cache.data() + b * plumb::cpu::kKeyBlock * kDim));
   for (std::int64_t v = 0; v < vectors; ++v) {
     queries.push_back(q.data() + v * kDim);
     outputs.push_back(out.data() + v * kDim);
@@ -88,9 +88,10 @@ void attention(benchmark::State& state, Isa isa) {
   const std::vector<std::int64_t> first(static_cast<std::size_t>(vectors), 0);
   const std::vector<std::int64_t> end(static_cast<std::size_t>(vectors), keys);
   for (auto _ : state) {
-    kernels.attend({.queries = queries.data(), .outputs = outputs.data(), .first = first.data(), .end = end.data(),
+    kernels.attend({.type = plumb::cpu::CacheType::kF32, .queries = queries.data(), .outputs = outputs.data(), .first = first.data(), .end = end.data(),
                     .keys = key_blocks.data(), .values = key_blocks.data(), .sinks = nullptr, .vectors = vectors,
-                    .key_dim = kDim, .value_dim = kDim, .scale = 0.1F, .soft_cap = 0, .scratch = scratch.data()});
+                    .key_dim = kDim, .value_dim = kDim, .scale = 0.1F, .soft_cap = 0, .scratch = scratch.data(),
+                    .scores = nullptr, .probabilities = nullptr});
     benchmark::ClobberMemory();
   }
   state.counters["ops"] = benchmark::Counter(4.0 * static_cast<double>(keys * kDim * vectors),

@@ -2,6 +2,7 @@
 // that it materialises, and its contract: the same bits for every chunk, batch and thread count on every instruction set.
 #include "cpu/executor.h"
 
+#include <cmath>
 #include <map>
 
 #include "golden.h"
@@ -10,14 +11,15 @@ namespace plumb {
 namespace {
 
 using cpu::Activations;
+using cpu::CacheType;
 using cpu::Isa;
 
 constexpr double kTolerance = 2e-5;  // correct float32 engines measure 2e-7 to 1e-6 here
 
 std::unique_ptr<Executor> executor_of(const Model& model, Isa isa, Activations activations,
-                                      int threads = 2) {
-  return cpu::make_cpu_executor(model.network,
-                                {.isa = isa, .activations = activations, .threads = threads});
+                                      int threads = 2, CacheType cache = CacheType::kF32) {
+  return cpu::make_cpu_executor(
+      model.network, {.isa = isa, .activations = activations, .threads = threads, .cache = cache});
 }
 
 // Logits of all positions; a failure is reported and gives an empty tensor.
@@ -76,6 +78,23 @@ class Keeper final : public StageObserver {
   std::map<std::string, Tensor> values;
 };
 
+// Masked scores are minus infinity in both; the others are compared against the stage's usual size, because values near an
+// exact zero have no relative error.
+void expect_near(const std::string& what, const Tensor& own, const Tensor& reference) {
+  ASSERT_EQ(own.shape, reference.shape) << what;
+  double norm = 0;
+  double difference = 0;
+  for (std::size_t i = 0; i < own.data.size(); ++i) {
+    if (std::isinf(reference.data[i])) {
+      ASSERT_EQ(own.data[i], reference.data[i]) << what << ", element " << i;
+      continue;
+    }
+    norm += reference.data[i] * reference.data[i];
+    difference += (own.data[i] - reference.data[i]) * (own.data[i] - reference.data[i]);
+  }
+  EXPECT_LE(std::sqrt(difference), 1e-4 * std::sqrt(norm)) << what;
+}
+
 TEST_P(CpuCheckpoint, EachStageIsTheReferences) {
   const Model model = golden::load(GetParam());
   const auto ids = golden::Golden(GetParam()).ids("unicode");
@@ -84,26 +103,56 @@ TEST_P(CpuCheckpoint, EachStageIsTheReferences) {
   for (const Isa isa : cpu::available_isas()) {
     Keeper own;
     all_logits(*executor_of(model, isa, Activations::kExact), ids, 0, &own);
-    // Everything but what attention, the index and the delta rule do not keep.
-    std::size_t kept_back = 0;
+    EXPECT_EQ(own.values.size(), reference.values.size());
     for (const auto& [name, value] : reference.values) {
-      const auto found = own.values.find(name);
-      if (found == own.values.end()) {
-        EXPECT_TRUE(name.ends_with(".scores") || name.ends_with(".probs") || name.ends_with(".state")) << name;
-        ++kept_back;
-        continue;
-      }
-      ASSERT_EQ(found->second.shape, value.shape) << name;
-      // Values near an exact zero have no relative error: measure against the stage's usual size.
-      double norm = 0;
-      for (const double x : value.data)
-        norm += x * x;
-      if (norm == 0) continue;
-      EXPECT_LE(golden::relative_l2(found->second.data, value.data), 1e-4)
-          << name << ", " << to_string(isa);
+      ASSERT_TRUE(own.values.contains(name)) << name;
+      expect_near(name + ", " + std::string(to_string(isa)), own.values.at(name), value);
     }
-    EXPECT_EQ(own.values.size() + kept_back, reference.values.size());
   }
+}
+
+// Whoever watches changes nothing, in chunks too.
+TEST_P(CpuCheckpoint, BeingSeenChangesNoBit) {
+  const Model model = golden::load(GetParam());
+  const auto ids = golden::Golden(GetParam()).ids("long");
+  for (const Isa isa : cpu::available_isas()) {
+    const auto executor = executor_of(model, isa, Activations::kShort);
+    const Tensor unseen = all_logits(*executor, ids);
+    for (const std::int64_t chunk : {0, 13}) {
+      Keeper keeper;
+      EXPECT_EQ(all_logits(*executor, ids, chunk, &keeper).data, unseen.data) << to_string(isa);
+      EXPECT_FALSE(keeper.values.empty());
+    }
+  }
+}
+
+// `ids` alone against the same in chunks, on one thread, and in a batch.
+void expect_same_bits(const Model& model, Isa isa, Activations activations, CacheType cache,
+                      std::span<const std::int32_t> ids, std::span<const std::int32_t> other) {
+  const std::string what = std::string(to_string(isa)) + ", " + std::string(to_string(activations)) + ", cache " +
+                           std::string(to_string(cache));
+  const auto executor = executor_of(model, isa, activations, 2, cache);
+  const auto alone = executor_of(model, isa, activations, 1, cache);
+  const Tensor whole = all_logits(*executor, ids);
+  for (const std::int64_t chunk : {1, 3, 7, 64})
+    EXPECT_EQ(all_logits(*executor, ids, chunk).data, whole.data) << what << ", chunk " << chunk;
+  EXPECT_EQ(all_logits(*alone, ids).data, whole.data) << what << ", one thread";
+
+  // Behind another sequence, in pieces, and beside a third that ends early.
+  const auto first = executor->start();
+  const auto second = executor->start();
+  const auto third = executor->start();
+  const auto part = ids.subspan(0, 50);
+  const BatchItem begin[] = {{first.get(), other}, {second.get(), part}, {third.get(), other.subspan(0, 5)}};
+  const ForwardOptions options = {.rows = LogitRows::kAll, .chunk = 13, .observer = nullptr, .progress = {}};
+  const auto begun = executor->forward_batch(begin, options);
+  ASSERT_TRUE(begun.ok()) << begun.error().message;
+  const BatchItem rest[] = {{second.get(), ids.subspan(50)}, {first.get(), other.subspan(0, 1)}};
+  const auto ended = executor->forward_batch(rest, options);
+  ASSERT_TRUE(ended.ok()) << ended.error().message;
+  std::vector<double> joined = begun.value()[1].data;
+  joined.insert(joined.end(), ended.value()[0].data.begin(), ended.value()[0].data.end());
+  EXPECT_EQ(joined, whole.data) << what << ", batch";
 }
 
 TEST_P(CpuCheckpoint, ChunksThreadsAndBatchesChangeNoBit) {
@@ -112,31 +161,42 @@ TEST_P(CpuCheckpoint, ChunksThreadsAndBatchesChangeNoBit) {
   const auto ids = golden.ids("long");
   const auto other = golden.ids("unicode");
   for (const Isa isa : cpu::available_isas()) {
-    for (const Activations activations : {Activations::kExact, Activations::kShort}) {
-      const std::string what = std::string(to_string(isa)) +
-                               (activations == Activations::kExact ? ", exact" : ", short");
-      const auto executor = executor_of(model, isa, activations, 2);
-      const auto alone = executor_of(model, isa, activations, 1);
-      const Tensor whole = all_logits(*executor, ids);
-      for (const std::int64_t chunk : {1, 3, 7, 64})
-        EXPECT_EQ(all_logits(*executor, ids, chunk).data, whole.data) << what << ", chunk " << chunk;
-      EXPECT_EQ(all_logits(*alone, ids).data, whole.data) << what << ", one thread";
+    for (const Activations activations : {Activations::kExact, Activations::kShort})
+      expect_same_bits(model, isa, activations, CacheType::kF32, ids, other);
+  }
+}
 
-      // Behind another sequence, in pieces, and beside a third that ends early.
-      const auto first = executor->start();
-      const auto second = executor->start();
-      const auto third = executor->start();
-      const auto part = std::span(ids).subspan(0, 50);
-      const BatchItem begin[] = {{first.get(), other}, {second.get(), part}, {third.get(), std::span(other).subspan(0, 5)}};
-      const ForwardOptions options = {.rows = LogitRows::kAll, .chunk = 13, .observer = nullptr, .progress = {}};
-      const auto begun = executor->forward_batch(begin, options);
-      ASSERT_TRUE(begun.ok()) << begun.error().message;
-      const BatchItem rest[] = {{second.get(), std::span(ids).subspan(50)}, {first.get(), std::span(other).subspan(0, 1)}};
-      const auto ended = executor->forward_batch(rest, options);
-      ASSERT_TRUE(ended.ok()) << ended.error().message;
-      std::vector<double> joined = begun.value()[1].data;
-      joined.insert(joined.end(), ended.value()[0].data.begin(), ended.value()[0].data.end());
-      EXPECT_EQ(joined, whole.data) << what << ", batch";
+// The same for each type of keys and values, and how far each takes the logits from those of float32.
+TEST_P(CpuCheckpoint, CacheTypesAreNearAndNoSplitChangesThem) {
+  const Model model = golden::load(GetParam());
+  const golden::Golden golden(GetParam());
+  const auto ids = golden.ids("long");
+  const auto other = golden.ids("unicode");
+  const bool keeps_keys = std::any_of(model.network.graph.states.begin(), model.network.graph.states.end(), [](const State& state) {
+    return std::holds_alternative<KeyValueState>(state.kind);
+  });
+  struct Limit {
+    CacheType cache;
+    double distance;
+  };
+  // Weights at random spread a rounding of one value in 2^11, 2^8 and 2^7.
+  for (const Limit limit : {Limit{CacheType::kF16, 3e-3}, Limit{CacheType::kBF16, 3e-2}, Limit{CacheType::kQ8_0, 6e-2}}) {
+    for (const Isa isa : cpu::available_isas()) {
+      const auto executor = executor_of(model, isa, Activations::kExact, 2, limit.cache);
+      if (!keeps_keys) {
+        EXPECT_FALSE(executor->forward(*executor->start(), ids, {}).ok());
+        continue;
+      }
+      const Tensor exact = all_logits(*executor_of(model, isa, Activations::kExact), ids);
+      const Tensor whole = all_logits(*executor, ids);
+      EXPECT_EQ(all_logits(*executor, ids, 7).data, whole.data) << to_string(isa) << ", " << to_string(limit.cache);
+      if (isa == cpu::available_isas().back())
+        expect_same_bits(model, isa, Activations::kExact, limit.cache, ids, other);
+      const double distance = golden::distance(whole, exact);
+      EXPECT_LE(distance, limit.distance) << to_string(isa) << ", " << to_string(limit.cache);
+      EXPECT_GT(distance, 0) << to_string(isa) << ", " << to_string(limit.cache);
+      if (isa == cpu::available_isas().back())
+        std::printf("%-14s cache %s: distance %.1e\n", GetParam().c_str(), std::string(to_string(limit.cache)).c_str(), distance);
     }
   }
 }

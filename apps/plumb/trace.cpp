@@ -1,9 +1,10 @@
-// plumb trace: what the reference executor computes, stage by stage, as a folder (docs/trace-format.md).
+// plumb trace: what an executor computes, stage by stage, as a folder (docs/trace-format.md).
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <limits>
+#include <map>
 
 #include "engine/sampler.h"
 #include "parity/trace_writer.h"
@@ -18,10 +19,13 @@ namespace {
 constexpr std::string_view kDetails = R"(Examples:
   plumb trace path/to/model "The capital of France is" --out france.trace
   plumb trace path/to/model --ids 1,450,7483 --precision hf-bf16 --steps 2 --out short.trace
+  plumb trace path/to/model "Hello" --executor cpu --out fast.trace
   plumb trace path/to/model "Hello" --layers 0,3-5 --stages "layers.*.attn.*" --stages logits --out attention.trace
 
 Writes what each stage yields for every token of the prompt, then for --steps greedy tokens, one forward pass each. Values are
-stored as the precision holds them: fp64 as F64, fp32 as F32, hf-bf16 as BF16 (F32 where the reference keeps float32). The
+stored as the precision holds them: fp64 as F64, fp32 as F32, hf-bf16 as BF16 (F32 where the reference keeps float32). The cpu
+executor's are F32; what it does not keep otherwise, such as the scores of attention, it keeps for the trace, and no logit
+changes by a bit: `plumb compare` of the two executors' traces says how far they are apart, stage by stage. The
 folder is written under a temporary name and renamed at the end. The values are held in memory until then.
 )";
 
@@ -30,6 +34,7 @@ struct Options {
   std::optional<std::string> prompt;
   PromptOptions reading;
   EngineOptions engine;
+  ExecutorChoice choice;
   std::optional<std::string> out;
   std::vector<std::string> stages;
   std::optional<std::string> layers;
@@ -51,6 +56,7 @@ void declare_trace(Arguments& arguments, Options& options) {
                     "Greedy tokens to feed after the prompt");
   arguments.flag("--ignore-eos", options.ignore_eos, "Go on after stop ids");
   declare(arguments, options.engine);
+  declare(arguments, options.choice);
   arguments.heading("Output");
   arguments.text("--out", "NAME.trace", options.out, "The folder to write; required");
   arguments.flag("--force", options.force, "Replace a trace that is there");
@@ -61,6 +67,12 @@ void declare_trace(Arguments& arguments, Options& options) {
 std::string model_name(const std::string& path) {
   const std::filesystem::path clean(path);
   return (clean.has_filename() ? clean : clean.parent_path()).filename().string();
+}
+
+// As the manifest says them.
+std::map<std::string, std::string> settings_of(const Session& session, Precision precision) {
+  if (session.kind == ExecutorKind::kCpu) return {{"executor", "cpu"}, {"path", session.executor->describe()}};
+  return {{"executor", "reference"}, {"precision", std::string(to_string(precision))}};
 }
 
 // Feeds the prompt, then what is chosen; the ids chosen.
@@ -99,7 +111,7 @@ Result<int> execute(const Options& options) {
   }
   PLUMB_TRY(const Precision precision,
             precision_from_name(options.engine.precision.value_or("fp32")));
-  PLUMB_TRY(const Session session, open_session(options.model, options.engine));
+  PLUMB_TRY(const Session session, open_session(options.model, options.engine, options.choice));
   const Model& model = *session.model;
   PLUMB_TRY(StageFilter filter,
             StageFilter::parse(model.network.graph, options.stages, options.layers));
@@ -110,7 +122,7 @@ Result<int> execute(const Options& options) {
   clear_progress();
   const TraceDescription about = {
       .engine_version = PLUMB_VERSION,
-      .settings = {{"executor", "reference"}, {"precision", std::string(to_string(precision))}},
+      .settings = settings_of(session, precision),
       .model_name = model_name(options.model),
       .model_type = model.config->text_model_type(),
       .model_config = model.config->json(),

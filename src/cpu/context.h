@@ -12,7 +12,7 @@
 #include "cpu/matrix.h"
 #include "cpu/memory.h"
 #include "cpu/state.h"
-#include "graph/graph.h"
+#include "graph/executor.h"
 
 namespace plumb::cpu {
 
@@ -46,6 +46,7 @@ struct Context {
   // Tables of this pass, by the operation that asked first; layers whose rotation is the same share one.
   std::map<std::pair<const Rope*, const Array*>, RotaryTable>* tables;
   const std::vector<std::pair<const Rope*, const Rope*>>* same_rope;  // an operation and the first that is like it
+  const StageObserver* observer = nullptr;
 };
 
 struct Operands {
@@ -58,6 +59,10 @@ struct Operands {
     return std::get<T>((*segment.states)[static_cast<std::size_t>(stage->states[which])]);
   }
 };
+
+// Whether someone wants to see an output that is not computed otherwise. Of a batch of several sequences such outputs are not
+// materialised: their rows have other lengths.
+bool wanted(const Operands& operands, std::size_t output, const Context& context);
 
 using Outputs = std::vector<Array>;
 

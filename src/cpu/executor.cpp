@@ -6,6 +6,7 @@
 #include <mutex>
 #include <set>
 
+#include "cpu/cache_type.h"
 #include "cpu/multiply.h"
 #include "cpu/ops/ops.h"
 #include "cpu/plan.h"
@@ -22,9 +23,9 @@ constexpr std::int64_t kMostPositions = 1 << 24;
 
 class CpuSequence final : public Sequence {
  public:
-  explicit CpuSequence(const Graph& graph) {
+  CpuSequence(const Graph& graph, CacheType cache) {
     for (const State& state : graph.states)
-      states.push_back(empty_state(state));
+      states.push_back(empty_state(state, cache));
   }
   std::int64_t length() const override { return fed; }
 
@@ -51,7 +52,7 @@ class CpuExecutor final : public Executor {
         vocab_(network.graph.output(network.graph.logits).shape[0]) {}
 
   std::unique_ptr<Sequence> start() const override {
-    return std::make_unique<CpuSequence>(network_.graph);
+    return std::make_unique<CpuSequence>(network_.graph, options_.cache);
   }
 
   Result<Tensor> forward(Sequence& sequence, std::span<const std::int32_t> ids,
@@ -72,7 +73,7 @@ class CpuExecutor final : public Executor {
 
   std::string describe() const override {
     return "cpu executor, " + std::string(to_string(options_.isa)) + ", " +
-           std::string(to_string(options_.activations)) + " activations, " +
+           std::string(to_string(options_.activations)) + " activations, " + cache_words() +
            std::to_string(pool_.threads()) + (pool_.threads() == 1 ? " thread" : " threads");
   }
 
@@ -89,6 +90,9 @@ class CpuExecutor final : public Executor {
     return "float32 activations";
   }
 
+  std::string cache_words() const {
+    return options_.cache == CacheType::kF32 ? "" : std::string(to_string(options_.cache)) + " cache, ";
+  }
   Status check(std::span<const BatchItem> items) const;
   Array run_pass(std::span<Feed> feeds, std::int64_t chunk, std::vector<Segment>& segments,
                  const ForwardOptions& options) const;
@@ -103,6 +107,11 @@ class CpuExecutor final : public Executor {
   Plan plan_;
   std::int64_t vocab_;
 };
+
+bool keeps_keys(const Graph& graph) {
+  return std::any_of(graph.states.begin(), graph.states.end(),
+                     [](const State& state) { return std::holds_alternative<KeyValueState>(state.kind); });
+}
 
 bool any_wanted(const StageObserver* observer, const Stage& stage) {
   return observer != nullptr &&
@@ -207,7 +216,8 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
                            .segments = segments,
                            .activations = options_.activations,
                            .tables = &tables,
-                           .same_rope = &plan_.same_rope};
+                           .same_rope = &plan_.same_rope,
+                           .observer = options.observer};
   std::vector<Outputs> values(stages.size());
   const auto source = [&](const std::vector<float>& from) {
     Outputs outputs;
@@ -244,6 +254,10 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
 
 Status CpuExecutor::check(std::span<const BatchItem> items) const {
   if (plan_.refusal) return Error{ErrorCode::kUnsupported, *plan_.refusal};
+  if (options_.cache != CacheType::kF32 && !keeps_keys(network_.graph)) {
+    return Error{ErrorCode::kUnsupported, "no stage of this network keeps keys and values apart: a cache type " +
+                                              std::string(to_string(options_.cache)) + " has nothing to be the type of"};
+  }
   std::set<const Sequence*> seen;
   for (const BatchItem& item : items) {
     if (item.ids.empty())

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "cpu/activations.h"
+#include "cpu/cache_type.h"
 #include "cpu/isa.h"
 #include "graph/executor.h"
 
@@ -15,11 +16,12 @@ struct CpuOptions {
   Isa isa;
   Activations activations;
   int threads;  // 0: one per processor
+  CacheType cache = CacheType::kF32;  // of keys and values
 };
 
 // `network` must outlive the executor. What it has and this executor does not compute is an error of forward(), which names
-// the stage. Of a stage's outputs those that are not materialised (scores and probabilities of attention, states, blocks'
-// scores) are not shown to observers.
+// the stage. Observers see every stage's outputs; of a batch of several sequences not the scores and probabilities of
+// attention, the scores of an index, and the state of a delta rule.
 std::unique_ptr<Executor> make_cpu_executor(const BoundGraph& network, const CpuOptions& options);
 
 }  // namespace plumb::cpu

@@ -2,27 +2,49 @@
 #include "cpu/state.h"
 
 #include <algorithm>
+#include <string>
+
+#include "cpu/cache_type.h"
 
 namespace plumb::cpu {
 
-void KeyValueBlocks::append(const float* keys, const float* values) {
-  const std::int64_t slot = length_ % kKeyBlock;
-  if (slot == 0) {
-    const std::int64_t floats = kind_.heads * kKeyBlock * (kind_.key_dim + kind_.value_dim);
-    blocks_.emplace_back(static_cast<std::size_t>(floats) * sizeof(float));
+std::string_view to_string(CacheType type) {
+  constexpr std::string_view kNames[] = {"f32", "f16", "bf16", "q8_0"};
+  return kNames[static_cast<std::size_t>(type)];
+}
+
+Result<CacheType> cache_type_from_name(std::string_view name) {
+  for (const CacheType type : {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0}) {
+    if (to_string(type) == name) return type;
   }
-  auto* block = reinterpret_cast<float*>(blocks_.back().data());
-  for (std::int64_t h = 0; h < kind_.heads; ++h) {
-    float* to = block + h * kind_.key_dim * kKeyBlock + slot;
-    for (std::int64_t d = 0; d < kind_.key_dim; ++d)
-      to[d * kKeyBlock] = keys[h * kind_.key_dim + d];
-  }
-  block += kind_.heads * kKeyBlock * kind_.key_dim;
-  for (std::int64_t h = 0; h < kind_.heads; ++h) {
-    std::copy_n(values + h * kind_.value_dim, kind_.value_dim,
-                block + (h * kKeyBlock + slot) * kind_.value_dim);
-  }
-  ++length_;
+  return Error{ErrorCode::kInvalidArgument, "the cache type \"" + std::string(name) +
+                                                "\" is not known; known are f32, f16, bf16 and q8_0"};
+}
+
+void KeyValueBlocks::grow(std::int64_t count) {
+  length_ += count;
+  const std::int64_t bytes =
+      kind_.heads * (cache_block_bytes(type_, kind_.key_dim) + cache_block_bytes(type_, kind_.value_dim));
+  while (blocks() * kKeyBlock < length_)
+    blocks_.emplace_back(static_cast<std::size_t>(bytes));
+}
+
+void KeyValueBlocks::keep(const Kernels& kernels, std::int64_t position, std::int64_t head, const float* key_row,
+                          const float* value_row) {
+  const std::int64_t block = position / kKeyBlock;
+  const std::int64_t slot = position % kKeyBlock;
+  kernels.keep({.type = type_,
+                .x = key_row,
+                .dim = kind_.key_dim,
+                .slot = slot,
+                .by_channel = true,
+                .block = keys(block, head)});
+  kernels.keep({.type = type_,
+                .x = value_row,
+                .dim = kind_.value_dim,
+                .slot = slot,
+                .by_channel = false,
+                .block = values(block, head)});
 }
 
 void KeyValueBlocks::forget_before(std::int64_t position) {
@@ -30,22 +52,22 @@ void KeyValueBlocks::forget_before(std::int64_t position) {
     blocks_[static_cast<std::size_t>(forgotten_)] = Pages();
 }
 
-const float* KeyValueBlocks::keys(std::int64_t block, std::int64_t head) const {
+std::uint8_t* KeyValueBlocks::keys(std::int64_t block, std::int64_t head) const {
   const Pages& pages = blocks_[static_cast<std::size_t>(block)];
-  if (pages.data() == nullptr) return nullptr;
-  return reinterpret_cast<const float*>(pages.data()) + head * kind_.key_dim * kKeyBlock;
+  return pages.data() == nullptr ? nullptr : pages.data() + head * cache_block_bytes(type_, kind_.key_dim);
 }
 
-const float* KeyValueBlocks::values(std::int64_t block, std::int64_t head) const {
+std::uint8_t* KeyValueBlocks::values(std::int64_t block, std::int64_t head) const {
   const Pages& pages = blocks_[static_cast<std::size_t>(block)];
   if (pages.data() == nullptr) return nullptr;
-  return reinterpret_cast<const float*>(pages.data()) +
-         kind_.heads * kKeyBlock * kind_.key_dim + head * kKeyBlock * kind_.value_dim;
+  return pages.data() + kind_.heads * cache_block_bytes(type_, kind_.key_dim) +
+         head * cache_block_bytes(type_, kind_.value_dim);
 }
 
-StateValue empty_state(const State& state) {
+StateValue empty_state(const State& state, CacheType type) {
   struct Empty {
-    StateValue operator()(const KeyValueState& kind) const { return KeyValueBlocks(kind); }
+    CacheType type;
+    StateValue operator()(const KeyValueState& kind) const { return KeyValueBlocks(kind, type); }
     StateValue operator()(const ConvolutionState& kind) const {
       return ConvolutionRows{
           std::vector<float>(static_cast<std::size_t>((kind.taps - 1) * kind.channels))};
@@ -62,7 +84,7 @@ StateValue empty_state(const State& state) {
     }
     StateValue operator()(const ListState& kind) const { return ListRows{kind.width, {}}; }
   };
-  return std::visit(Empty(), state.kind);
+  return std::visit(Empty{type}, state.kind);
 }
 
 }  // namespace plumb::cpu

@@ -13,19 +13,24 @@ namespace plumb::cpu {
 // Keys and values in blocks of kKeyBlock positions, from position 0.
 class KeyValueBlocks {
  public:
-  explicit KeyValueBlocks(const KeyValueState& kind) : kind_(kind) {}
+  KeyValueBlocks(const KeyValueState& kind, CacheType type) : kind_(kind), type_(type) {}
 
-  // The keys and values of the next token: [heads, key_dim], [heads, value_dim].
-  void append(const float* keys, const float* values);
+  // Makes room for `count` tokens more; each head's keys and values are then kept by keep().
+  void grow(std::int64_t count);
+  // One head's keys [key_dim] and values [value_dim] at a position below length(). Heads may be kept by several threads.
+  void keep(const Kernels& kernels, std::int64_t position, std::int64_t head, const float* keys, const float* values);
   // Blocks all of whose positions are below `position` are never read again.
   void forget_before(std::int64_t position);
+  CacheType type() const { return type_; }
   std::int64_t length() const { return length_; }
   std::int64_t blocks() const { return static_cast<std::int64_t>(blocks_.size()); }
-  const float* keys(std::int64_t block, std::int64_t head) const;    // [key_dim][kKeyBlock]
-  const float* values(std::int64_t block, std::int64_t head) const;  // [kKeyBlock][value_dim]
+  // Of one head, as KeepArguments lays them; null where forgotten.
+  std::uint8_t* keys(std::int64_t block, std::int64_t head) const;
+  std::uint8_t* values(std::int64_t block, std::int64_t head) const;
 
  private:
   KeyValueState kind_;
+  CacheType type_;
   std::vector<Pages> blocks_;
   std::int64_t length_ = 0;
   std::int64_t forgotten_ = 0;  // blocks
@@ -66,6 +71,7 @@ struct ListRows {
 using StateValue = std::variant<KeyValueBlocks, ConvolutionRows, RecurrentMatrices, WindowRows,
                                 RemainderRows, ListRows>;
 
-StateValue empty_state(const State& state);
+// `type` is that of keys and values.
+StateValue empty_state(const State& state, CacheType type);
 
 }  // namespace plumb::cpu

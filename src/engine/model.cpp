@@ -150,8 +150,9 @@ Result<std::unique_ptr<Executor>> make_executor(const Model& model,
     return make_reference_executor(model.network, options.precision, options.threads);
   PLUMB_TRY(const cpu::Isa isa, cpu::isa_from_name(options.isa));
   PLUMB_TRY(const cpu::Activations activations, cpu::activations_from_name(options.activations));
+  PLUMB_TRY(const cpu::CacheType cache, cpu::cache_type_from_name(options.cache_type));
   return cpu::make_cpu_executor(
-      model.network, {.isa = isa, .activations = activations, .threads = options.threads});
+      model.network, {.isa = isa, .activations = activations, .threads = options.threads, .cache = cache});
 }
 
 }  // namespace plumb

@@ -59,9 +59,10 @@ struct ExecutorOptions {
   ExecutorKind kind = ExecutorKind::kReference;
   std::string isa = "auto";           // of the cpu executor; cpu/isa.h lists them
   std::string activations = "auto";  // of the cpu executor: "exact", "auto" or "short" (docs/numerics.md)
+  std::string cache_type = "f32";    // of the cpu executor: "f32", "f16", "bf16" or "q8_0" (docs/numerics.md)
 };
 
-// An error names an instruction set that this machine does not have, or activations that do not exist.
+// An error names an instruction set that this machine does not have, or activations or a cache type that do not exist.
 Result<std::unique_ptr<Executor>> make_executor(const Model& model, const ExecutorOptions& options);
 
 }  // namespace plumb

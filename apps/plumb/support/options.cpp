@@ -35,6 +35,8 @@ void declare(Arguments& arguments, ExecutorChoice& choice) {
   arguments.text("--activations", "NAME [auto]", choice.activations,
                  "Of the cpu executor. exact: float32; auto: int8 where weights are quantised, else float32; short: "
                  "also bfloat16 where weights are (docs/numerics.md)");
+  arguments.text("--cache-type", "NAME [f32]", choice.cache_type,
+                 "Of the cpu executor, how keys and values are kept: f32, f16, bf16 or q8_0 (docs/numerics.md)");
 }
 
 namespace {
@@ -46,6 +48,7 @@ Status check_choice(ExecutorKind kind, const EngineOptions& options, const Execu
   if (cpu && options.precision && *options.precision != "fp32") stray = "--precision";
   if (!cpu && choice.isa) stray = "--isa";
   if (!cpu && choice.activations) stray = "--activations";
+  if (!cpu && choice.cache_type) stray = "--cache-type";
   if (stray == nullptr) return {};
   return Error{ErrorCode::kInvalidArgument,
                fmt::format("{} is for the {} executor", stray, cpu ? "reference" : "cpu")};
@@ -72,7 +75,8 @@ Result<Session> open_session(const fs::path& path, const EngineOptions& options,
                            .threads = static_cast<int>(options.threads),
                            .kind = kind,
                            .isa = choice.isa.value_or("auto"),
-                           .activations = choice.activations.value_or("auto")}));
+                           .activations = choice.activations.value_or("auto"),
+                           .cache_type = choice.cache_type.value_or("f32")}));
   session.kind = kind;
   const std::int64_t usual_chunk = kind == ExecutorKind::kCpu ? 256 : 64;
   session.chunk = options.chunk > 0 ? options.chunk : usual_chunk;

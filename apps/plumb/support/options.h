@@ -28,6 +28,7 @@ struct ExecutorChoice {
   std::optional<std::string> executor = {};
   std::optional<std::string> isa = {};
   std::optional<std::string> activations = {};
+  std::optional<std::string> cache_type = {};
 };
 
 void declare(Arguments& arguments, ExecutorChoice& choice);

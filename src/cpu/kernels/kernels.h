@@ -48,24 +48,50 @@ struct Int8Rows {
   std::int64_t stride;   // columns, rounded up to whole chunks; codes past the end are 0
 };
 
+// In which type keys and values are kept. With q8_0, kCacheGroup channels of one position share a scale.
+enum class CacheType : std::uint8_t { kF32, kF16, kBF16, kQ8_0 };
+inline constexpr int kCacheGroup = 32;
+
+// Bytes of one head's keys, or values, in a block: `dim` * kKeyBlock elements, then for q8_0 a half for each group.
+constexpr std::int64_t cache_block_bytes(CacheType type, std::int64_t dim) {
+  const std::int64_t element = type == CacheType::kF32 ? 4 : type == CacheType::kQ8_0 ? 1 : 2;
+  const std::int64_t scales = type == CacheType::kQ8_0 ? (dim + kCacheGroup - 1) / kCacheGroup * 2 : 0;
+  return (dim * element + scales) * kKeyBlock;
+}
+
+// Keys or values of one head and one position, on their way into a block.
+struct KeepArguments {
+  CacheType type;
+  const float* x;       // [dim]
+  std::int64_t dim;
+  std::int64_t slot;    // in [0, kKeyBlock)
+  bool by_channel;      // keys: [dim][kKeyBlock], scales [groups][kKeyBlock]; else values: [kKeyBlock][dim], [kKeyBlock][groups]
+  std::uint8_t* block;  // [cache_block_bytes(type, dim)]
+};
+
 struct AttendArguments {
+  CacheType type;
   const float* const* queries;      // [vectors] each [key_dim]
   float* const* outputs;            // [vectors] each [value_dim]
   const std::int64_t* first;        // [vectors] the first key that is seen
   const std::int64_t* end;          // [vectors] one past the last
-  const float* const* keys;         // by block: [key_dim][kKeyBlock] of this head
-  const float* const* values;       // by block: [kKeyBlock][value_dim] of this head
+  const std::uint8_t* const* keys;    // by block: of this head, as KeepArguments lays them
+  const std::uint8_t* const* values;  // by block
   const float* sinks;               // [vectors] or null
   std::int64_t vectors;
   std::int64_t key_dim;
   std::int64_t value_dim;
   float scale;
   float soft_cap;  // 0: none
-  float* scratch;  // [attend_scratch(value_dim)]
+  float* scratch;  // [attend_scratch(vectors, key_dim, value_dim)]
+  // Null, or [vectors] each with room for `end` numbers, of which those that are seen are filled: what the softmax is taken
+  // of, and what it yields.
+  float* const* scores;
+  float* const* probabilities;  // null where scores is
 };
 
-constexpr std::int64_t attend_scratch(std::int64_t value_dim) {
-  return 8 * (kKeyBlock + value_dim);
+constexpr std::int64_t attend_scratch(std::int64_t vectors, std::int64_t key_dim, std::int64_t value_dim) {
+  return 8 * kKeyBlock + (key_dim + value_dim) * kKeyBlock + vectors * (value_dim + 2);
 }
 
 // One query against rows that are keys and values at once.
@@ -76,8 +102,9 @@ struct AttendRowsArguments {
   std::int64_t count;
   std::int64_t width;
   float scale;
-  const float* sink;  // or null
-  float* scratch;     // [count]
+  const float* sink;    // or null
+  float* probabilities;  // [count]; filled
+  float* scores;         // [count]; filled, or null
 };
 
 enum class GateForm : std::uint8_t { kSilu, kGeluTanh };
@@ -97,6 +124,7 @@ struct Kernels {
   // Row `token` of `to` from x [columns].
   void (*quantise)(const float* x, std::int64_t columns, const Int8Rows& to, std::int64_t token);
   void (*to_bf16)(const float* x, std::int64_t columns, std::int64_t stride, std::uint16_t* to);
+  void (*keep)(const KeepArguments& arguments);
   void (*attend)(const AttendArguments& arguments);
   void (*attend_rows)(const AttendRowsArguments& arguments);
   // y = x * 1 / sqrt(mean(x^2) + eps) * (weight + offset); weight may be null.

@@ -1,6 +1,7 @@
 // Attention over keys and values in blocks, and attention whose keys are its values. Each query walks its keys in an order
 // that its position alone decides. Of the outputs only the context is materialised.
 #include <algorithm>
+#include <limits>
 
 #include "cpu/ops/ops.h"
 
@@ -17,13 +18,39 @@ struct Task {
   std::int64_t rows;
 };
 
+// [rows, heads, keys] for one sequence, or nothing.
+struct Matrices {
+  Array scores;
+  Array probabilities;
+
+  bool there() const { return !scores.shape.empty(); }
+};
+
+// What no query sees stays as it is here: no score, no probability.
+Matrices matrices_for(const Operands& operands, const Context& context, std::int64_t keys) {
+  if (!wanted(operands, 0, context) && !wanted(operands, 1, context)) return {};
+  const Array& q = *operands.inputs[0];
+  Matrices matrices{array_like(q, {q.shape[1], keys}, context), array_like(q, {q.shape[1], keys}, context)};
+  std::fill_n(matrices.scores.data(), matrices.scores.size(), -std::numeric_limits<float>::infinity());
+  std::fill_n(matrices.probabilities.data(), matrices.probabilities.size(), 0.0F);
+  return matrices;
+}
+
+Outputs outputs_of(Matrices matrices, Array out) {
+  Outputs outputs;
+  outputs.push_back(std::move(matrices.scores));
+  outputs.push_back(std::move(matrices.probabilities));
+  outputs.push_back(std::move(out));
+  return outputs;
+}
+
 std::int64_t query_head(const Attend& op, std::int64_t kv_head, std::int64_t i, std::int64_t group,
                         std::int64_t kv_heads) {
   return op.groups == HeadGroups::kRepeat ? kv_head * group + i : i * kv_heads + kv_head;
 }
 
 void run_task(const Attend& op, const Operands& operands, const Context& context, const Task& task,
-              Array& out) {
+              Array& out, Matrices& matrices) {
   const Array& q = *operands.inputs[0];
   const std::int64_t heads = q.shape[1];
   const std::int64_t kv_heads = operands.inputs[1]->shape[1];
@@ -35,6 +62,8 @@ void run_task(const Attend& op, const Operands& operands, const Context& context
   std::vector<std::int64_t> first;
   std::vector<std::int64_t> end;
   std::vector<float> sinks;
+  std::vector<float*> scores;
+  std::vector<float*> probabilities;
   for (std::int64_t t = task.row; t < task.row + task.rows; ++t) {
     const std::int64_t position = segment.position + t - segment.first;
     for (std::int64_t i = 0; i < group; ++i) {
@@ -43,18 +72,23 @@ void run_task(const Attend& op, const Operands& operands, const Context& context
       outputs.push_back(out.row(t) + head * out.shape[2]);
       end.push_back(position + 1);
       first.push_back(op.window ? std::max<std::int64_t>(0, position + 1 - *op.window) : 0);
+      if (matrices.there()) {
+        scores.push_back(matrices.scores.row(t) + head * held.length());
+        probabilities.push_back(matrices.probabilities.row(t) + head * held.length());
+      }
       if (op.sinks) sinks.push_back(operands.weights->vectors[0][static_cast<std::size_t>(head)]);
     }
   }
-  std::vector<const float*> keys;
-  std::vector<const float*> values;
+  std::vector<const std::uint8_t*> keys;
+  std::vector<const std::uint8_t*> values;
   for (std::int64_t block = 0; block < held.blocks(); ++block) {
     keys.push_back(held.keys(block, task.kv_head));
     values.push_back(held.values(block, task.kv_head));
   }
   thread_local std::vector<float> scratch;
-  scratch.resize(static_cast<std::size_t>(attend_scratch(out.shape[2])));
-  context.kernels->attend({.queries = queries.data(),
+  scratch.resize(static_cast<std::size_t>(attend_scratch(std::ssize(queries), q.shape[2], out.shape[2])));
+  context.kernels->attend({.type = held.type(),
+                           .queries = queries.data(),
                            .outputs = outputs.data(),
                            .first = first.data(),
                            .end = end.data(),
@@ -66,7 +100,26 @@ void run_task(const Attend& op, const Operands& operands, const Context& context
                            .value_dim = out.shape[2],
                            .scale = static_cast<float>(op.scale),
                            .soft_cap = static_cast<float>(op.soft_cap.value_or(0)),
-                           .scratch = scratch.data()});
+                           .scratch = scratch.data(),
+                           .scores = matrices.there() ? scores.data() : nullptr,
+                           .probabilities = matrices.there() ? probabilities.data() : nullptr});
+}
+
+// The segment's keys and values behind those that its sequence holds.
+void keep(const Operands& operands, const Context& context, const Segment& segment) {
+  const Array& k = *operands.inputs[1];
+  const Array& v = *operands.inputs[2];
+  auto& held = operands.state<KeyValueBlocks>(segment);
+  held.grow(segment.rows);
+  for_rows(context, k.shape[1], segment.rows * (k.shape[2] + v.shape[2]) * 4, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t head = begin; head < end; ++head) {
+      for (std::int64_t i = 0; i < segment.rows; ++i) {
+        const std::int64_t t = segment.first + i;
+        held.keep(*context.kernels, segment.position + i, head, k.row(t) + head * k.shape[2],
+                  v.row(t) + head * v.shape[2]);
+      }
+    }
+  });
 }
 
 }  // namespace
@@ -83,8 +136,7 @@ Outputs run(const Attend& op, const Operands& operands, const Context& context) 
   for (std::size_t s = 0; s < context.segments.size(); ++s) {
     const Segment& segment = context.segments[s];
     auto& held = operands.state<KeyValueBlocks>(segment);
-    for (std::int64_t t = segment.first; t < segment.first + segment.rows; ++t)
-      held.append(k.row(t), v.row(t));
+    keep(operands, context, segment);
     if (op.window) held.forget_before(segment.position + 1 - *op.window);
     keys = std::max(keys, held.length());
     for (std::int64_t row = 0; row < segment.rows; row += tokens) {
@@ -92,27 +144,27 @@ Outputs run(const Attend& op, const Operands& operands, const Context& context) 
         tasks.push_back({s, h, segment.first + row, std::min(tokens, segment.rows - row)});
     }
   }
+  Matrices matrices = matrices_for(operands, context, keys);
   std::reverse(tasks.begin(), tasks.end());  // the longest first
   for_rows(context, static_cast<std::int64_t>(tasks.size()), keys * q.shape[2] * 2,
            [&](std::int64_t begin, std::int64_t end) {
              for (std::int64_t i = begin; i < end; ++i)
-               run_task(op, operands, context, tasks[static_cast<std::size_t>(i)], out);
+               run_task(op, operands, context, tasks[static_cast<std::size_t>(i)], out, matrices);
            });
-  Outputs outputs(3);
-  outputs[2] = std::move(out);
-  return outputs;
+  return outputs_of(std::move(matrices), std::move(out));
 }
 
 namespace {
 
-// The rows that the query at `position` sees: tokens of the window, then blocks in ascending order.
-std::vector<const float*> visible_rows(const AttendShared& op, const Operands& operands,
+// The rows that the query at `position` sees: tokens of the window, then blocks in ascending order; as columns of a matrix
+// of scores, in which blocks follow the tokens that are held.
+std::vector<std::int64_t> visible_columns(const AttendShared& op, const Operands& operands,
                                        const WindowRows& held, std::size_t segment,
                                        std::int64_t row, std::int64_t position) {
-  std::vector<const float*> seen;
+  std::vector<std::int64_t> seen;
   const std::int64_t oldest = held.end - held.held();
   for (std::int64_t p = std::max(oldest, position + 1 - op.window); p <= position; ++p)
-    seen.push_back(held.rows.data() + (p - oldest) * held.width);
+    seen.push_back(p - oldest);
   if (!op.blocks) return seen;
   const Array::List& entries = operands.inputs[3]->lists[segment];
   if (op.chosen) {
@@ -123,12 +175,12 @@ std::vector<const float*> visible_rows(const AttendShared& op, const Operands& o
     }
     std::sort(blocks.begin(), blocks.end());
     for (const std::int64_t block : blocks)
-      seen.push_back(entries.data + block * held.width);
+      seen.push_back(held.held() + block);
     return seen;
   }
   const std::int64_t blocks = visible_blocks(*op.blocks, position, entries.rows);
   for (std::int64_t b = 0; b < blocks; ++b)
-    seen.push_back(entries.data + b * held.width);
+    seen.push_back(held.held() + b);
   return seen;
 }
 
@@ -138,6 +190,7 @@ Outputs run(const AttendShared& op, const Operands& operands, const Context& con
   const Array& q = *operands.inputs[0];
   const Array& kv = *operands.inputs[1];
   Array out = array_like(q, {q.shape[1], q.shape[2]}, context);
+  Matrices matrices;
   const float* sinks = op.sinks ? operands.weights->vectors[0].data() : nullptr;
   for (std::size_t s = 0; s < context.segments.size(); ++s) {
     const Segment& segment = context.segments[s];
@@ -145,22 +198,38 @@ Outputs run(const AttendShared& op, const Operands& operands, const Context& con
     held.rows.insert(held.rows.end(), kv.row(segment.first),
                      kv.row(segment.first) + segment.rows * kv.width());
     held.end += segment.rows;
+    const Array::List entries = op.blocks ? operands.inputs[3]->lists[s] : Array::List{nullptr, 0};
+    const std::int64_t columns = held.held() + entries.rows;
+    matrices = matrices_for(operands, context, columns);
     const std::int64_t work = q.width() * (op.window + 1) * 2;
     for_rows(context, segment.rows, work, [&](std::int64_t begin, std::int64_t end) {
-      std::vector<float> scratch;
+      std::vector<float> probabilities;
+      std::vector<float> scores;
+      std::vector<const float*> rows;
       for (std::int64_t i = begin; i < end; ++i) {
         const std::int64_t t = segment.first + i;
-        const auto seen = visible_rows(op, operands, held, s, t, segment.position + i);
-        scratch.resize(seen.size());
+        const auto seen = visible_columns(op, operands, held, s, t, segment.position + i);
+        rows.clear();
+        for (const std::int64_t column : seen) {
+          rows.push_back(column < held.held() ? held.rows.data() + column * held.width
+                                              : entries.data + (column - held.held()) * held.width);
+        }
+        probabilities.resize(seen.size());
+        scores.resize(seen.size());
         for (std::int64_t h = 0; h < q.shape[1]; ++h) {
           context.kernels->attend_rows({.query = q.row(t) + h * q.shape[2],
                                         .output = out.row(t) + h * q.shape[2],
-                                        .rows = seen.data(),
-                                        .count = static_cast<std::int64_t>(seen.size()),
+                                        .rows = rows.data(),
+                                        .count = static_cast<std::int64_t>(rows.size()),
                                         .width = q.shape[2],
                                         .scale = static_cast<float>(op.scale),
                                         .sink = sinks == nullptr ? nullptr : sinks + h,
-                                        .scratch = scratch.data()});
+                                        .probabilities = probabilities.data(),
+                                        .scores = matrices.there() ? scores.data() : nullptr});
+          for (std::size_t j = 0; j < seen.size() && matrices.there(); ++j) {
+            matrices.scores.row(t)[h * columns + seen[j]] = scores[j];
+            matrices.probabilities.row(t)[h * columns + seen[j]] = probabilities[j];
+          }
         }
       }
     });
@@ -168,9 +237,7 @@ Outputs run(const AttendShared& op, const Operands& operands, const Context& con
     const std::int64_t dropped = held.held() - std::min(held.window - 1, held.held());
     held.rows.erase(held.rows.begin(), held.rows.begin() + dropped * held.width);
   }
-  Outputs outputs(3);
-  outputs[2] = std::move(out);
-  return outputs;
+  return outputs_of(std::move(matrices), std::move(out));
 }
 
 }  // namespace plumb::cpu

@@ -19,6 +19,11 @@ std::int64_t rows_of(const Array& x, const Context& context, std::size_t segment
   return x.counts.empty() ? context.segments[segment].rows : x.counts[segment];
 }
 
+bool wanted(const Operands& operands, std::size_t output, const Context& context) {
+  return context.observer != nullptr && context.segments.size() == 1 &&
+         context.observer->wants(operands.stage->outputs[output].name);
+}
+
 void for_rows(const Context& context, std::int64_t rows, std::int64_t cost,
               const std::function<void(std::int64_t, std::int64_t)>& work) {
   constexpr std::int64_t kLeast = 1 << 16;  // operations

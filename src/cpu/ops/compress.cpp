@@ -139,9 +139,14 @@ Outputs run(const Index& op, const Operands& operands, const Context& context) {
   const std::int64_t heads = q.shape[1];
   const std::int64_t width = q.shape[2];
   Array chosen = array_like(q, {op.chosen}, context);
+  Array kept;  // [rows, entries], of one sequence, where someone wants to see it
   for (std::size_t s = 0; s < context.segments.size(); ++s) {
     const Segment& segment = context.segments[s];
     const Array::List& entries = operands.inputs[2]->lists[s];
+    if (wanted(operands, 0, context)) {
+      kept = array_like(q, {entries.rows}, context);
+      std::fill_n(kept.data(), kept.size(), -std::numeric_limits<float>::infinity());
+    }
     const auto score = [&](std::int64_t t, const float* entry) {
       float sum = 0;
       for (std::int64_t h = 0; h < heads; ++h) {
@@ -160,6 +165,7 @@ Outputs run(const Index& op, const Operands& operands, const Context& context) {
         scores.clear();
         for (std::int64_t b = 0; b < visible; ++b)
           scores.push_back(score(t, entries.data + b * width));
+        if (!kept.shape.empty()) std::copy(scores.begin(), scores.end(), kept.row(t));
         const auto best = largest(scores, std::min(visible, op.chosen));
         std::fill_n(chosen.row(t), op.chosen, -1.0F);
         std::transform(best.begin(), best.end(), chosen.row(t),
@@ -168,6 +174,7 @@ Outputs run(const Index& op, const Operands& operands, const Context& context) {
     });
   }
   Outputs outputs(2);
+  outputs[0] = std::move(kept);
   outputs[1] = std::move(chosen);
   return outputs;
 }

@@ -149,6 +149,11 @@ Outputs run(const DeltaRule& op, const Operands& operands, const Context& contex
     }
   });
   Outputs outputs(2);
+  if (wanted(operands, 0, context)) {  // after the last token
+    const auto& matrices = operands.state<RecurrentMatrices>(context.segments[0]).matrices;
+    outputs[0] = Array({heads, key_dim, value_dim}, *context.buffers);
+    std::copy(matrices.begin(), matrices.end(), outputs[0].data());
+  }
   outputs[1] = std::move(out);
   return outputs;
 }
