@@ -4,12 +4,12 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "parity/compare_report.h"
 #include "parity/reference_trace.h"
 #include "support/command.h"
 #include "support/terminal.h"
+#include "support/traces.h"
 
 namespace plumb {
 namespace {
@@ -58,16 +58,6 @@ void declare_compare(Arguments& arguments, Options& options) {
   arguments.text("--html", "FILE", options.html, "Write one self-contained page");
 }
 
-// A trace's folder: what was given, or where the file that was given lies.
-std::filesystem::path trace_folder(const std::string& given) {
-  std::error_code ignored;
-  const std::filesystem::path path(given);
-  if (std::filesystem::is_regular_file(path, ignored) &&
-      (path.filename() == "manifest.json" || path.filename().string().rfind("tensors", 0) == 0))
-    return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-  return path;
-}
-
 Result<Model> load(const Options& options, const std::string& path) {
   LoadOptions load;
   if (options.config) load.config_file = *options.config;
@@ -103,14 +93,6 @@ Result<Comparison> answer(const Options& options) {
   clear_progress();
   const Reference reference = traces.reference();
   return compare(a, b, &reference);
-}
-
-Status write_page(const std::string& path, const std::string& page) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << page;
-  file.close();
-  if (!file) return Error{ErrorCode::kInvalidArgument, fmt::format("{}: cannot be written", path)};
-  return {};
 }
 
 Result<int> execute(const Options& options) {

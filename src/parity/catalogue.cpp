@@ -12,7 +12,7 @@ std::vector<CatalogueRow> before_the_network() {
        "ids are equal once a leading duplicate is deleted",
        "the template or the tokenizer adds it, not both: encode a rendered template without "
        "special tokens",
-       "`token_ids`"},
+       "`prompt`, `token_ids`"},
       {"3", "the text is cut or merged into other tokens",
        "ids equal on plain words; they differ at digits, contractions, CJK, emoji",
        "take the pre-tokenizer pattern and the merges of the checkpoint's tokenizer.json",
@@ -26,7 +26,7 @@ std::vector<CatalogueRow> before_the_network() {
        "rendered texts differ; ids differ by a block",
        "render the checkpoint's chat_template with add_generation_prompt and its own default "
        "system text; compare the text before the ids",
-       "named as row 3: a trace holds ids, not the text"},
+       "`prompt`; as row 3 where the trace holds ids alone"},
       {"6", "the prompt was cut",
        "fewer ids than the prompt has, often exactly the context size or half of it",
        "raise the context size; make a prompt that is too long an error", "`token_ids`"},
@@ -155,7 +155,7 @@ std::vector<CatalogueRow> rotation() {
        "only every k-th layer is wrong, or all others",
        "follow no_rope_layers or layer_types; check whether counting starts at 0 or 1"},
       {"36", "positions are shifted", "a constant angle; harmless when all are shifted alike",
-       "count positions from 0 at the first token, across chunks and paddings"},
+       "count positions from 0 at the first token, across chunks and paddings", "`positions`"},
       {"37", "frequencies or positions are in bfloat16", "tiny at first, large past 256 positions",
        "compute inverse frequencies, positions and angles in float32"},
       {"38", "multimodal sections are chunked for interleaved", "text exact, images wrong",

@@ -226,12 +226,16 @@ std::vector<Check> Checker::run(const std::function<void(std::size_t, std::size_
   std::size_t done = 0;
   for (std::size_t step = 0; step < captured_.steps().size(); ++step) {
     for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
-      const auto outputs = static_cast<int>(stages[static_cast<std::size_t>(i)].outputs.size());
-      for (int o = 0; o < outputs; ++o) {
+      const Stage& stage = stages[static_cast<std::size_t>(i)];
+      const bool source = std::holds_alternative<Tokens>(stage.operation) ||
+                          std::holds_alternative<Positions>(stage.operation);
+      for (int o = 0; o < std::ssize(stage.outputs) && !source; ++o) {
+        if (wanted_ && !wanted_(stage.outputs[static_cast<std::size_t>(o)].name)) continue;
         if (auto found = check(step, {i, o}, Reported::kValues)) checks.push_back(*found);
       }
       if (progress) progress(++done, all);
     }
+    if (wanted_ && !wanted_(network_.graph.output(network_.graph.logits).name)) continue;
     if (auto found = check(step, network_.graph.logits, Reported::kLogprobs))
       checks.push_back(*found);
   }

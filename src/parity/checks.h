@@ -43,7 +43,10 @@ class Checker {
  public:
   Checker(const BoundGraph& network, const Captured& captured, SuspectType type, ThreadPool& pool);
 
-  // All captured values, in the order of execution.
+  // From here on run() looks at these outputs alone.
+  void keep_to(std::function<bool(const std::string& output)> wanted) { wanted_ = std::move(wanted); }
+
+  // All captured values, in the order of execution; not what is fed: ids and positions.
   std::vector<Check> run(const std::function<void(std::size_t done, std::size_t all)>& progress);
 
   // The check of one output in one step; nothing when it was not captured, or in a shape that is not the stage's.
@@ -77,6 +80,7 @@ class Checker {
   const Captured& captured_;
   SuspectType type_;
   ThreadPool& pool_;
+  std::function<bool(const std::string& output)> wanted_;
   Patch nothing_;
   Recompute exact_;
   Recompute rounded_;

@@ -7,9 +7,13 @@
 // summation.
 #include "parity/compare_budget.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <map>
+
+#include "parity/trace_side.h"
 
 namespace plumb {
 namespace {
@@ -52,6 +56,19 @@ double run_unit(const Trace& trace) {
 
 std::string run_dtype(const Trace& trace) {
   return std::string(kind_of(trace).name);
+}
+
+std::string run_words(const Trace& trace) {
+  const auto& manifest = trace.manifest();
+  const std::string engine =
+      manifest.engine_name.empty()
+          ? "engine not named"
+          : manifest.engine_name +
+                (manifest.engine_version.empty() ? "" : " " + manifest.engine_version);
+  const std::size_t stages = TraceSide(trace).stages().size();
+  const std::size_t passes = trace.steps().size();
+  return fmt::format("{}, {}, {} stage{}, {} pass{}", engine, run_dtype(trace), stages,
+                     stages == 1 ? "" : "s", passes, passes == 1 ? "" : "es");
 }
 
 double NoiseModel::budget(std::string_view role, int unseen) const {

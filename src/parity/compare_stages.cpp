@@ -69,17 +69,6 @@ Status check_models(const Trace& a, const Trace& b, std::vector<std::string>& no
   return {};
 }
 
-std::string side_words(const Trace& trace, const TraceSide& side) {
-  const auto& manifest = trace.manifest();
-  const std::string engine =
-      manifest.engine_name.empty()
-          ? "engine not named"
-          : manifest.engine_name +
-                (manifest.engine_version.empty() ? "" : " " + manifest.engine_version);
-  return fmt::format("{}, {}, {} stages, {} pass{}", engine, run_dtype(trace), side.stages().size(),
-                     trace.steps().size(), trace.steps().size() == 1 ? "" : "es");
-}
-
 // How many entries stand after the keys in each row: the compressed blocks that the pass saw.
 void mark_extra_keys(const TraceSide& side, const StagePair& pair, const StagePieces& stage,
                      RowSet& rows) {
@@ -126,8 +115,8 @@ class Comparer {
     PLUMB_TRY_STATUS(check_models(a_, b_, result_.notes));
     PLUMB_TRY(result_.tokens, match_tokens(left_, right_));
     result_.not_observed = result_.tokens.notes;
-    result_.a_words = side_words(a_, left_);
-    result_.b_words = side_words(b_, right_);
+    result_.a_words = run_words(a_);
+    result_.b_words = run_words(b_);
     pairing_ = pair_stages(left_, right_, result_.tokens);
     choices_first();
     for (const StagePair& pair : pairing_.pairs)

@@ -1,154 +1,104 @@
-// The ladder, the proof and the verdict.
+// One trace's ladder, and its verdict. Two traces: blame.h.
 #include "parity/diagnose.h"
 
 #include <algorithm>
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "parity/alignment.h"
-#include "parity/captured_views.h"
+#include "parity/blame.h"
+#include "parity/compare_budget.h"
 #include "parity/explain.h"
-#include "parity/rungs.h"
+#include "parity/proof.h"
+#include "parity/rung_verdicts.h"
+#include "parity/trace_writer.h"
 
 namespace plumb {
 namespace {
 
 constexpr std::string_view kVerdicts[] = {"fault",  "benign",      "sampler",     "stop",
                                           "tokens", "unexplained", "incomparable"};
-
-// Logits over the whole network, step by step as the suspect ran it, from the ids alone.
-std::vector<std::optional<Tensor>> run_steps(const BoundGraph& network, const Patch& first,
-                                             const Patch& later, const Captured& suspect,
-                                             Precision precision, ThreadPool& pool) {
-  const IdsOnly ids(suspect);
-  Recompute run(network, ids, Numerics(precision), pool, first);
-  run.set_later(&later);
-  std::vector<std::optional<Tensor>> all;
-  std::int64_t fed = 0;
-  for (std::size_t step = 0; step < suspect.steps().size(); ++step) {
-    const TraceStep& pass = suspect.steps()[step];
-    const auto fed_ids = suspect.fed_ids(step);
-    if (fed_ids.empty() || pass.first != fed) break;
-    fed += pass.count;
-    all.emplace_back(run.computed(step, network.graph.logits));
-  }
-  return all;
-}
-
-// Relative L2 of the suspect's captured logits to ours, over all steps; nothing when none were captured in the same shape.
-std::optional<double> logits_distance(const Captured& suspect,
-                                      const std::vector<std::optional<Tensor>>& ours) {
-  double error = 0;
-  double norm = 0;
-  bool any = false;
-  for (std::size_t step = 0; step < ours.size(); ++step) {
-    const auto held = suspect.value(step, "logits");
-    if (!held || !ours[step] || held->values.shape != ours[step]->shape) continue;
-    any = true;
-    for (std::size_t i = 0; i < held->values.data.size(); ++i) {
-      const double difference = held->values.data[i] - ours[step]->data[i];
-      error += difference * difference;
-      norm += ours[step]->data[i] * ours[step]->data[i];
-    }
-  }
-  if (!any || norm <= 0) return std::nullopt;
-  return std::sqrt(error / norm);
-}
-
-// Whole-network noise of an honest engine, above which logits differ for a reason.
-double network_noise(SuspectType type) {
-  return type == SuspectType::kFloat32 ? 2e-5 : type == SuspectType::kBfloat16 ? 2e-2 : 4e-3;
-}
-
-// Causes that attention may cancel: it sees differences of positions only, and sums over channels whatever their order.
-bool may_be_harmless(const std::string& field) {
-  return field.rfind("rope.", 0) == 0 || field == "linear.rows" || field == "attend.window";
-}
-
-void prove(const Model& model, const Captured& suspect, Checker& checker,
-           const Explanation& explanation, Diagnosis& diagnosis) {
-  const Precision precision =
-      checker.type() == SuspectType::kBfloat16 ? Precision::kHfBf16 : Precision::kFp32;
-  const Patch& changed = explanation.patch;
-  const Patch right;
-  const auto distance = [&](const Patch& first, const Patch& later) {
-    return logits_distance(
-        suspect, run_steps(model.network, first, later, suspect, precision, checker.pool()));
-  };
-  const auto before = distance(right, right);
-  // An engine may err in all passes, in the prefill alone, or in decode steps alone.
-  std::optional<double> after;
-  std::pair<bool, bool> passes{true, true};  // in which the causes sit: the first, the later ones
-  for (const auto& [first, later] : {std::pair(true, true), std::pair(true, false),
-                                     std::pair(false, true)}) {
-    const auto reached = distance(first ? changed : right, later ? changed : right);
-    if (reached && (!after || *reached < *after)) {
-      after = reached;
-      passes = {first, later};
-    }
-    if (after && *after <= network_noise(checker.type())) break;
-  }
-  const double noise = network_noise(checker.type());
-  const auto exact = [&](const Patch& cause) {
-    return run_steps(model.network, passes.first ? cause : right, passes.second ? cause : right,
-                     suspect, Precision::kFp64, checker.pool());
-  };
-  std::vector<std::optional<Tensor>> clean;
-  for (std::size_t i = 0; i < diagnosis.findings.size(); ++i) {
-    Finding& finding = diagnosis.findings[i];
-    // A cause under which exact arithmetic gives the same logits reaches no output.
-    constexpr double kNothing = 1e-10;
-    if (!finding.row.empty() && may_be_harmless(finding.field)) {
-      if (clean.empty()) clean = exact(right);
-      const auto other = exact(explanation.patches[i]);
-      finding.harmless = !clean.empty();
-      for (std::size_t step = 0; step < other.size(); ++step)
-        finding.harmless = finding.harmless &&
-                           residual(*other[step], *clean[step]).relative_l2 < kNothing;
-    }
-    finding.evidence.logits_before = before;
-    finding.evidence.logits_after = after;
-    if (finding.row.empty() || !after) continue;
-    finding.proved = *after <= std::max(noise, 1e-3 * before.value_or(0));
-  }
-}
-
-nlohmann::json json_of(const FieldValue& value) {
-  return std::visit(
-      [](const auto& held) -> nlohmann::json {
-        if constexpr (std::is_same_v<std::decay_t<decltype(held)>, std::monostate>) {
-          return nullptr;
-        } else {
-          return held;
-        }
-      },
-      value);
-}
+constexpr std::string_view kSides[] = {"suspect", "reference"};
+constexpr std::string_view kRungVerdicts[] = {"ok", "fault", "not observed"};
 
 std::string summarise(const Diagnosis& diagnosis) {
   if (diagnosis.findings.empty())
     return "benign: every captured value is within the budget of a right engine";
-  std::string text = std::string(to_string(diagnosis.verdict)) + ": ";
-  const Finding& first = diagnosis.findings.front();
-  text += first.stage + ": " + first.cause;
-  if (!first.row.empty())
-    text += " (row " + first.row + "; expected " + to_string(first.expected) + ", found " +
-            to_string(first.found) + ")";
+  std::string text = std::string(to_string(diagnosis.verdict)) + ": " +
+                     finding_words(diagnosis.findings.front());
   if (diagnosis.findings.size() > 1)
     text += "; and " + std::to_string(diagnosis.findings.size() - 1) + " more";
   return text;
 }
 
-}  // namespace
-
-std::string_view to_string(Verdict verdict) {
-  return kVerdicts[static_cast<std::size_t>(verdict)];
+// The errors along the positions of the first stages beyond their budgets, else of those nearest to it, and of the logits.
+std::vector<PositionErrors> along_positions(Checker& checker, const std::vector<Check>& checks) {
+  constexpr std::size_t kMostLines = 6;
+  constexpr std::size_t kRightLines = 3;
+  constexpr double kRowSpread = 6;  // one row may be as much farther
+  constexpr std::int64_t kMostPositions = 1 << 16;
+  const auto usable = [&](const Check& check) {
+    return !check.exact && checker.network().graph.output(check.value).per_token;
+  };
+  std::vector<std::string> names;
+  const auto add = [&](const std::string& stage) {
+    if (std::find(names.begin(), names.end(), stage) == names.end()) names.push_back(stage);
+  };
+  for (const Check& check : checks) {
+    if (check.fails && usable(check) && names.size() < kMostLines) add(check.stage);
+  }
+  if (names.empty()) {
+    std::vector<const Check*> nearest;
+    for (const Check& check : checks) {
+      if (usable(check)) nearest.push_back(&check);
+    }
+    std::stable_sort(nearest.begin(), nearest.end(), [](const Check* a, const Check* b) {
+      return a->residual.relative_l2 * b->budget > b->residual.relative_l2 * a->budget;
+    });
+    for (std::size_t i = 0; i < nearest.size() && names.size() < kRightLines; ++i)
+      add(nearest[i]->stage);
+  }
+  for (const Check& check : checks) {
+    if (usable(check) && (check.stage == "logits" || check.stage == "logprobs")) add(check.stage);
+  }
+  std::vector<PositionErrors> lines;
+  for (const std::string& name : names) {
+    PositionErrors line{.stage = name, .first = 0, .ratios = {}};
+    for (const Check& check : checks) {
+      if (check.stage != name || !usable(check)) continue;
+      const TraceStep& step = checker.captured().steps()[check.step];
+      const auto errors = row_errors(checker.suspect(check), checker.computed(check, {}));
+      const std::int64_t first = step.first + step.count - std::ssize(errors);
+      if (first < 0 || step.first + step.count > kMostPositions) continue;
+      line.ratios.resize(std::max(line.ratios.size(), static_cast<std::size_t>(step.first + step.count)));
+      for (std::size_t i = 0; i < errors.size(); ++i)
+        line.ratios[static_cast<std::size_t>(first) + i] = errors[i] / (kRowSpread * check.budget);
+    }
+    lines.push_back(std::move(line));
+  }
+  return lines;
 }
 
-Result<Diagnosis> diagnose(const Model& model, const Trace& suspect,
-                           const DiagnoseOptions& options) {
-  Diagnosis diagnosis;
-  const TraceManifest& manifest = suspect.manifest();
+// What the captured positions say, as a cause like others: the network is run under it.
+void add_positions(const Model& model, const std::vector<Finding>& found, Explanation& explanation) {
+  for (const Finding& finding : found) {
+    const bool known = std::any_of(explanation.findings.begin(), explanation.findings.end(),
+                                   [&](const Finding& other) { return other.field == finding.field; });
+    if (finding.field.empty() || known) continue;
+    Patch patch;
+    for (int i = 0; i < static_cast<int>(model.network.graph.stages.size()); ++i) {
+      if (!std::holds_alternative<Rope>(model.network.graph.stages[static_cast<std::size_t>(i)].operation)) continue;
+      for (const Hypothesis& hypothesis : hypotheses_about(model.network, *model.config, i)) {
+        if (hypothesis.field != finding.field) continue;
+        for (Patch* each : {&patch, &explanation.patch})
+          hypothesis.apply(model.network, i, static_cast<double>(std::get<std::int64_t>(finding.found)), *each);
+      }
+    }
+    explanation.findings.insert(explanation.findings.begin(), finding);
+    explanation.patches.insert(explanation.patches.begin(), std::move(patch));
+  }
+}
+
+Status check_ids(const Model& model, const TraceManifest& manifest) {
   const auto vocab = model.network.graph.output(model.network.graph.logits).shape[0];
   for (const auto* ids : {&manifest.token_ids, &manifest.generated}) {
     for (const std::int32_t id : *ids) {
@@ -158,79 +108,109 @@ Result<Diagnosis> diagnose(const Model& model, const Trace& suspect,
                                                       std::to_string(vocab) + " entries"};
     }
   }
-  const auto tokens = check_token_ids(model, manifest, diagnosis.not_observed);
+  return {};
+}
+
+Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const DiagnoseOptions& options) {
+  Diagnosis diagnosis;
+  diagnosis.engine = run_words(trace);
+  const TraceManifest& manifest = trace.manifest();
+  PLUMB_TRY_STATUS(check_ids(model, manifest));
+  PLUMB_TRY(const StageFilter filter,
+            StageFilter::parse(model.network.graph, options.stages, std::nullopt));
+  const RungResult prompt = check_prompt(model, manifest);
+  const RungResult tokens = check_token_ids(model, manifest);
   std::vector<DType> held;
-  for (const StoredTensor& tensor : suspect.tensors())
+  for (const StoredTensor& tensor : trace.tensors())
     held.push_back(tensor.dtype);
   ThreadPool pool(options.threads);
-  const AlignedTrace aligned(suspect, model.network, pool);
+  const AlignedTrace aligned(trace, model.network, pool);
   for (const std::string& name : aligned.unmatched())
     diagnosis.not_observed.push_back("\"" + name +
                                      "\": it is like no stage of the checkpoint's graph");
   Checker checker(model.network, aligned, suspect_type(manifest.dtype, held), pool);
+  if (!options.stages.empty())
+    checker.keep_to([&filter](const std::string& output) { return filter.holds(output); });
   diagnosis.checks = checker.run(options.progress);
-  if (diagnosis.checks.empty() && tokens.empty()) {
+  const RungResult positions = check_positions(aligned);
+  const RungResult sampler = check_sampler(aligned, manifest);
+  const RungResult stop = check_stop(model, manifest);
+  const bool around = options.stages.empty();  // what is asked of stages alone has nothing before or after
+  Explanation explanation = explain(checker, *model.config, diagnosis.checks);
+  if (around) add_positions(model, positions.findings, explanation);
+  if (!explanation.findings.empty())
+    prove(model, aligned, checker, explanation, explanation.findings);
+  diagnosis.along = along_positions(checker, diagnosis.checks);
+  diagnosis.rungs = ladder_of(model.network, diagnosis.checks, explanation.findings, aligned.steps().size(),
+                              {.prompt = prompt.rung,
+                               .token_ids = tokens.rung,
+                               .positions = positions.rung,
+                               .sampler = sampler.rung,
+                               .stop = stop.rung});
+
+  const auto any = [&](const auto& wanted) {
+    return std::any_of(explanation.findings.begin(), explanation.findings.end(), wanted);
+  };
+  // Positions that no offset explains are no convention that the network could be run under.
+  const bool lost_positions = around && !positions.findings.empty() && positions.findings.front().field.empty();
+  const bool named = lost_positions || any([](const Finding& f) { return !f.row.empty() && !f.harmless; });
+  const bool unexplained = any([](const Finding& f) { return f.row.empty(); });
+  const bool wrong_tokens = around && !(prompt.findings.empty() && tokens.findings.empty());
+  const bool wrong_choice = around && !sampler.findings.empty();
+  const bool wrong_stop = around && !stop.findings.empty();
+  diagnosis.verdict = wrong_tokens   ? Verdict::kTokens
+                      : named        ? Verdict::kFault
+                      : unexplained  ? Verdict::kUnexplained
+                      : wrong_choice ? Verdict::kSampler
+                      : wrong_stop   ? Verdict::kStop
+                                     : Verdict::kBenign;
+  const auto append = [&](const std::vector<Finding>& more) {
+    diagnosis.findings.insert(diagnosis.findings.end(), more.begin(), more.end());
+  };
+  if (around) append(prompt.findings);
+  if (around) append(tokens.findings);
+  if (lost_positions) append(positions.findings);
+  append(explanation.findings);
+  if (around) append(sampler.findings);
+  if (around) append(stop.findings);
+  if (diagnosis.checks.empty() && diagnosis.findings.empty()) {
     diagnosis.verdict = Verdict::kIncomparable;
-    diagnosis.summary =
-        "incomparable: the trace holds no value of a stage that the checkpoint's graph has";
+    diagnosis.summary = "incomparable: the trace holds no value of a stage that the checkpoint's graph has";
+    if (!around) diagnosis.summary = "incomparable: the trace holds no value of the stages that were asked for";
     return diagnosis;
   }
-  const Explanation explanation = explain(checker, *model.config, diagnosis.checks);
-  diagnosis.findings = explanation.findings;
-  if (!diagnosis.findings.empty())
-    prove(model, aligned, checker, explanation, diagnosis);
-
-  const bool unexplained = std::any_of(diagnosis.findings.begin(), diagnosis.findings.end(),
-                                       [](const Finding& f) { return f.row.empty(); });
-  const bool named = std::any_of(diagnosis.findings.begin(), diagnosis.findings.end(),
-                                 [](const Finding& f) { return !f.row.empty() && !f.harmless; });
-  const auto sampler = check_sampler(aligned, manifest, diagnosis.not_observed);
-  const auto stop = check_stop(model, manifest, diagnosis.not_observed);
-  diagnosis.verdict = !tokens.empty()    ? Verdict::kTokens
-                      : named            ? Verdict::kFault
-                      : unexplained      ? Verdict::kUnexplained
-                      : !sampler.empty() ? Verdict::kSampler
-                      : !stop.empty()    ? Verdict::kStop
-                                         : Verdict::kBenign;
-  diagnosis.findings.insert(diagnosis.findings.begin(), tokens.begin(), tokens.end());
-  diagnosis.findings.insert(diagnosis.findings.end(), sampler.begin(), sampler.end());
-  diagnosis.findings.insert(diagnosis.findings.end(), stop.begin(), stop.end());
   diagnosis.summary = summarise(diagnosis);
   return diagnosis;
 }
 
-std::string to_json(const Diagnosis& diagnosis) {
-  nlohmann::json findings = nlohmann::json::array();
-  for (const Finding& finding : diagnosis.findings) {
-    const Evidence& e = finding.evidence;
-    const auto optional = [](const std::optional<double>& value) {
-      return value ? nlohmann::json(*value) : nlohmann::json(nullptr);
-    };
-    findings.push_back(
-        {{"stage", finding.stage},
-         {"row", finding.row.empty() ? nlohmann::json(nullptr) : nlohmann::json(finding.row)},
-         {"cause", finding.cause},
-         {"expected", json_of(finding.expected)},
-         {"found", json_of(finding.found)},
-         {"evidence",
-          {{"residual_before", e.residual_before},
-           {"residual_after", e.residual_after},
-           {"budget", e.budget},
-           {"bit_match_before", e.bit_match_before},
-           {"bit_match_after", e.bit_match_after},
-           {"rejected", e.rejected},
-           {"logits_before", optional(e.logits_before)},
-           {"logits_after", optional(e.logits_after)},
-           {"stages", finding.stages}}},
-         {"proved", finding.proved},
-         {"harmless", finding.harmless},
-         {"also", finding.also}});
-  }
-  const nlohmann::json root = {{"verdict", to_string(diagnosis.verdict)},
-                               {"summary", diagnosis.summary},
-                               {"findings", findings},
-                               {"not_observed", diagnosis.not_observed}};
-  return root.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}  // namespace
+
+std::string_view to_string(Verdict verdict) {
+  return kVerdicts[static_cast<std::size_t>(verdict)];
+}
+
+std::string_view to_string(Side side) {
+  return kSides[static_cast<std::size_t>(side)];
+}
+
+std::string_view to_string(RungVerdict verdict) {
+  return kRungVerdicts[static_cast<std::size_t>(verdict)];
+}
+
+std::string finding_words(const Finding& finding) {
+  std::string text = finding.stage + ": " + finding.cause;
+  if (finding.row.empty()) return text;
+  text += " (row " + finding.row;
+  if (finding.cause_row != finding.row && !finding.cause_row.empty()) text += ", by row " + finding.cause_row;
+  return text + "; expected " + to_string(finding.expected) + ", found " + to_string(finding.found) + ")";
+}
+
+Result<Diagnosis> diagnose(const Model& model, const Trace& suspect,
+                           const DiagnoseOptions& options) {
+  PLUMB_TRY(Diagnosis own, diagnose_one(model, suspect, options));
+  if (options.reference == nullptr) return own;
+  PLUMB_TRY(Diagnosis reference, diagnose_one(model, *options.reference, options));
+  return blame(std::move(own), std::move(reference), suspect, *options.reference);
 }
 
 }  // namespace plumb

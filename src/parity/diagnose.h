@@ -1,7 +1,10 @@
 // Diagnosis: from a suspect engine's trace and the checkpoint that it ran, the first stage at fault and the cause. A ladder,
-// cheapest first: token ids, every captured stage from the suspect's own inputs, the whole network under the causes found, the
-// choice of tokens, the stop. Nothing that was not captured is called right: it is listed as not observed.
+// cheapest first: the prompt, token ids, positions, every captured stage from the suspect's own inputs, the whole network under
+// the causes found, the choice of tokens, the stop. Nothing that was not captured is called right: it is listed as not observed.
+//   PLUMB_TRY(const Diagnosis diagnosis, diagnose(model, suspect, {.reference = &other}));
+// With a trace of the reference implementation, each of the two is judged in this way, and either may be blamed.
 #pragma once
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +28,10 @@ enum class Verdict : std::uint8_t {
 };
 std::string_view to_string(Verdict verdict);  // "fault", …
 
+// Which of two traces.
+enum class Side : std::uint8_t { kSuspect, kReference };
+std::string_view to_string(Side side);  // "suspect", "reference"
+
 struct Evidence {
   double residual_before = 0;  // relative L2 at the stage, to fp64 from the suspect's own inputs
   double residual_after = 0;   // under the cause
@@ -38,8 +45,10 @@ struct Evidence {
 };
 
 struct Finding {
+  Side side = Side::kSuspect;
   std::string stage;  // the first at fault
-  std::string row;    // of docs/causes.md; empty when unexplained
+  std::string row;    // of docs/causes.md; empty when unexplained; "59" of what the reference does wrong
+  std::string cause_row;  // the row of the cause itself: `row`, except where that is "59"
   std::string cause;
   std::string field;
   FieldValue expected;
@@ -51,23 +60,51 @@ struct Finding {
   std::vector<std::string> stages;  // all outputs that it explains
 };
 
+// One step of the ladder.
+enum class RungVerdict : std::uint8_t { kOk, kFault, kNotObserved };
+std::string_view to_string(RungVerdict verdict);  // "ok", "fault", "not observed"
+
+struct Rung {
+  std::string name;  // "prompt", "token ids", "positions", …
+  RungVerdict verdict = RungVerdict::kNotObserved;
+  std::string why;  // what was seen, or why nothing was
+};
+
+// Along the positions, a stage's error over what a right engine may be off by in one row.
+struct PositionErrors {
+  std::string stage;
+  std::int64_t first = 0;
+  std::vector<std::optional<double>> ratios;  // by position from `first`; nothing where not captured
+};
+
+// Who departs from the checkpoint.
+enum class Blame : std::uint8_t { kNeither, kSuspect, kReference, kBothAlike, kBothOtherwise };
+std::string_view to_string(Blame blame);  // "neither", "suspect", "reference", "both alike", "both otherwise"
+
 struct Diagnosis {
   Verdict verdict = Verdict::kBenign;
   std::string summary;  // one line
+  std::string engine;   // who computed the trace, in words
   std::vector<Finding> findings;
+  std::vector<Rung> rungs;  // in the ladder's order
   std::vector<std::string> not_observed;
   std::vector<Check> checks;
+  std::vector<PositionErrors> along;  // the first stages at fault (or the nearest to it), then the logits
+
+  // Where there was a trace of the reference: its own diagnosis, who departs, and how the two traces differ, in words.
+  std::shared_ptr<const Diagnosis> reference;
+  std::optional<Blame> blame;
+  std::vector<std::string> differences;
 };
 
 struct DiagnoseOptions {
   int threads = 0;
+  const Trace* reference = nullptr;  // what the reference implementation computed, to be judged too
+  std::vector<std::string> stages;   // patterns: only these stages are judged; none: all
   std::function<void(std::size_t done, std::size_t all)> progress;
 };
 
 Result<Diagnosis> diagnose(const Model& model, const Trace& suspect,
                            const DiagnoseOptions& options);
-
-// {"verdict": …, "findings": […], "not_observed": […]}, indented.
-std::string to_json(const Diagnosis& diagnosis);
 
 }  // namespace plumb

@@ -255,6 +255,7 @@ void Explainer::name(const Check& check, const Outcome& outcome,
     Finding finding;
     finding.stage = check.stage;
     finding.row = h.row;
+    finding.cause_row = h.row;
     finding.cause = h.cause;
     finding.field = h.field;
     finding.expected = h.expected;
@@ -262,7 +263,7 @@ void Explainer::name(const Check& check, const Outcome& outcome,
     if (h.range && h.range->integer)
       finding.found = static_cast<std::int64_t>(std::llround(cause.value));
     if (h.field == "attend.window" && check.step > 0) {
-      finding.row = "46";
+      finding.row = finding.cause_row = "46";
       finding.cause = "the decode step sees another set of cached keys";
     }
     finding.evidence = evidence;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "core/check.h"
@@ -76,6 +77,33 @@ Residual residual(const Tensor& y, const Tensor& f) {
   r.cosine = norm > 0 && own > 0 ? dot / std::sqrt(norm * own) : (norm == own ? 1 : 0);
   if (broken) r.relative_l2 = r.worst_row = std::max(r.relative_l2, 1.0);
   return r;
+}
+
+std::vector<double> row_errors(const Tensor& y, const Tensor& f) {
+  PLUMB_CHECK(y.shape == f.shape);
+  std::vector<double> errors;
+  std::vector<double> norms;
+  double mean = 0;
+  for (std::int64_t t = 0; t < y.tokens(); ++t) {
+    const auto ys = y.row(t);
+    const auto fs = f.row(t);
+    double error = 0;
+    double norm = 0;
+    for (std::size_t i = 0; i < ys.size(); ++i) {
+      if (masked(ys[i]) && masked(fs[i])) continue;
+      const bool broken = !std::isfinite(ys[i]) || !std::isfinite(fs[i]) || masked(ys[i]) || masked(fs[i]);
+      error += broken ? std::numeric_limits<double>::infinity() : (ys[i] - fs[i]) * (ys[i] - fs[i]);
+      norm += masked(fs[i]) || !std::isfinite(fs[i]) ? 0 : fs[i] * fs[i];
+    }
+    errors.push_back(error);
+    norms.push_back(norm);
+    mean += norm / static_cast<double>(y.tokens());
+  }
+  for (std::size_t t = 0; t < errors.size(); ++t) {
+    const double scale = std::max(norms[t], mean);
+    errors[t] = scale > 0 ? std::sqrt(errors[t] / scale) : (errors[t] > 0 ? 1 : 0);
+  }
+  return errors;
 }
 
 }  // namespace plumb

@@ -1,6 +1,7 @@
 // How far one tensor is from another.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "graph/tensor.h"
 
@@ -19,5 +20,9 @@ struct Residual {
 // `y` against `f`, of equal shapes. Masked scores (-inf, or -6e4 and below, on both sides) are left out; an element that is
 // not finite on one side only counts as an error of the size of everything.
 Residual residual(const Tensor& y, const Tensor& f);
+
+// The same of each row: |y - f| over the larger of that row's |f| and the mean row's; infinite where a number is missing on one
+// side.
+std::vector<double> row_errors(const Tensor& y, const Tensor& f);
 
 }  // namespace plumb

@@ -1,8 +1,11 @@
-// Rows 1, 2 and 6 (token ids), 7 (stop set), 8 and 10 (sampling) of docs/causes.md.
+// Rows 1, 2, 3 and 6 (token ids), 2 and 5 (the rendered prompt), 7 (stop set), 8 and 10 (sampling) of docs/causes.md.
 #include "parity/rungs.h"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -15,12 +18,25 @@ Finding finding(std::string stage, std::string row, std::string cause, FieldValu
                 FieldValue found) {
   Finding result;
   result.stage = std::move(stage);
-  result.row = std::move(row);
+  result.row = row;
+  result.cause_row = std::move(row);
   result.cause = std::move(cause);
   result.expected = std::move(expected);
   result.found = std::move(found);
   result.stages = {result.stage};
   return result;
+}
+
+RungResult unseen(const char* rung, std::string why) {
+  return {{rung, RungVerdict::kNotObserved, std::move(why)}, {}};
+}
+
+RungResult right_rung(const char* rung, std::string why) {
+  return {{rung, RungVerdict::kOk, std::move(why)}, {}};
+}
+
+RungResult wrong(const char* rung, Finding found) {
+  return {{rung, RungVerdict::kFault, found.cause}, {std::move(found)}};
 }
 
 // log P(token) under softmax(logits / temperature).
@@ -88,13 +104,41 @@ double most_likely_temperature(const std::vector<Step>& steps) {
 
 }  // namespace
 
-std::vector<Finding> check_token_ids(const Model& model, const TraceManifest& manifest,
-                                     std::vector<std::string>& not_observed) {
-  if (!manifest.prompt || model.tokenizer == nullptr) {
-    not_observed.push_back(manifest.prompt ? "token ids: the checkpoint has no tokenizer"
-                                           : "token ids: the trace has no prompt");
-    return {};
+RungResult check_prompt(const Model& model, const TraceManifest& manifest) {
+  constexpr const char* kRung = "prompt";
+  if (!manifest.prompt && !manifest.rendered) return unseen(kRung, "the trace has no prompt");
+  if (!manifest.rendered)
+    return unseen(kRung, "the trace says of no chat template: the ids are judged against the prompt as it is");
+  const std::string& rendered = *manifest.rendered;
+  if (manifest.prompt) {
+    // Templates trim what users say.
+    constexpr std::string_view kBlank = " \t\r\n";
+    const auto first = manifest.prompt->find_first_not_of(kBlank);
+    const auto last = manifest.prompt->find_last_not_of(kBlank);
+    const std::string said =
+        first == std::string::npos ? "" : manifest.prompt->substr(first, last - first + 1);
+    if (rendered.find(said) == std::string::npos)
+      return wrong(kRung, finding("prompt", "5", "the rendered prompt does not hold the prompt's words",
+                                  std::int64_t{1}, std::int64_t{0}));
   }
+  if (model.tokenizer != nullptr) {
+    const auto ids = model.tokenizer->encode(rendered, {.add_special = false, .parse_special = true});
+    if (!ids.ok()) return unseen(kRung, "the rendered prompt is not valid UTF-8");
+    const auto& list = ids.value();
+    if (list.size() > 1 && list[0] == list[1] && model.tokenizer->is_special(list[0]))
+      return wrong(kRung, finding("prompt", "2", "the rendered prompt begins with the same special token twice",
+                                  std::int64_t{1}, std::int64_t{2}));
+  }
+  return {{kRung, RungVerdict::kNotObserved,
+           "the rendered prompt holds the prompt's words; whether the rest is what the checkpoint's chat template says was not "
+           "observed: a trace does not hold the messages"},
+          {}};
+}
+
+RungResult check_token_ids(const Model& model, const TraceManifest& manifest) {
+  constexpr const char* kRung = "token ids";
+  if (!manifest.prompt && !manifest.rendered) return unseen(kRung, "the trace has no prompt");
+  if (model.tokenizer == nullptr) return unseen(kRung, "the checkpoint has no tokenizer");
   const std::string& text = manifest.rendered ? *manifest.rendered : *manifest.prompt;
   std::vector<std::vector<std::int32_t>> right;
   for (const bool parse : {true, false}) {
@@ -102,12 +146,11 @@ std::vector<Finding> check_token_ids(const Model& model, const TraceManifest& ma
         text, {.add_special = !manifest.rendered.has_value(), .parse_special = parse});
     if (ids.ok()) right.push_back(ids.value());
   }
-  if (right.empty()) {
-    not_observed.push_back("token ids: the prompt is not valid UTF-8");
-    return {};
-  }
+  if (right.empty()) return unseen(kRung, "the prompt is not valid UTF-8");
   const auto& seen = manifest.token_ids;
-  if (std::find(right.begin(), right.end(), seen) != right.end()) return {};
+  if (std::find(right.begin(), right.end(), seen) != right.end())
+    return right_rung(kRung, fmt::format("the {} ids are those that the checkpoint's tokenizer gives for the {}", seen.size(),
+                                         manifest.rendered ? "rendered prompt" : "prompt"));
   const auto& expected = right.front();
   const auto without_first = [](const std::vector<std::int32_t>& ids) {
     return std::vector<std::int32_t>(ids.begin() + (ids.empty() ? 0 : 1), ids.end());
@@ -116,19 +159,19 @@ std::vector<Finding> check_token_ids(const Model& model, const TraceManifest& ma
     return static_cast<std::int64_t>(ids.size());
   };
   if (seen == without_first(expected)) {
-    return {finding("token_ids", "1", "the beginning-of-sequence token is missing",
-                    std::int64_t{expected[0]}, std::monostate{})};
+    return wrong(kRung, finding("token_ids", "1", "the beginning-of-sequence token is missing",
+                                std::int64_t{expected[0]}, std::monostate{}));
   }
   if (without_first(seen) == expected && !seen.empty()) {
-    return {finding("token_ids", "2", "the beginning-of-sequence token is there twice",
-                    count(expected), count(seen))};
+    return wrong(kRung, finding("token_ids", "2", "the beginning-of-sequence token is there twice",
+                                count(expected), count(seen)));
   }
   const bool prefix =
       seen.size() < expected.size() && std::equal(seen.begin(), seen.end(), expected.begin());
   const bool suffix =
       seen.size() < expected.size() && std::equal(seen.rbegin(), seen.rend(), expected.rbegin());
   if (prefix || suffix) {
-    return {finding("token_ids", "6", "the prompt was cut", count(expected), count(seen))};
+    return wrong(kRung, finding("token_ids", "6", "the prompt was cut", count(expected), count(seen)));
   }
   const auto differ = std::mismatch(seen.begin(), seen.end(), expected.begin(), expected.end());
   const auto place = static_cast<std::int64_t>(differ.first - seen.begin());
@@ -138,48 +181,79 @@ std::vector<Finding> check_token_ids(const Model& model, const TraceManifest& ma
       differ.second != expected.end() ? FieldValue(std::int64_t{*differ.second}) : FieldValue(),
       differ.first != seen.end() ? FieldValue(std::int64_t{*differ.first}) : FieldValue());
   result.also = {"4", "5"};
-  return {result};
+  return wrong(kRung, std::move(result));
 }
 
-std::vector<Finding> check_sampler(const Captured& suspect, const TraceManifest& manifest,
-                                   std::vector<std::string>& not_observed) {
-  const auto steps = choices(suspect, manifest);
-  if (steps.empty()) {
-    not_observed.push_back(
-        "the choice of tokens: no step has both logits and the token chosen from them");
-    return {};
+RungResult check_positions(const Captured& suspect) {
+  constexpr const char* kRung = "positions";
+  std::int64_t next = 0;
+  std::int64_t seen = 0;
+  std::optional<double> offset;
+  for (std::size_t s = 0; s < suspect.steps().size(); ++s) {
+    const TraceStep& step = suspect.steps()[s];
+    if (step.first != next)
+      return unseen(kRung, fmt::format("pass {} begins at position {}, the one before ends at {}: what lies between is not in the "
+                                       "trace",
+                                       s, step.first, next));
+    next += step.count;
+    const auto held = suspect.value(s, "positions");
+    if (!held || std::ssize(held->values.data) != step.count) continue;
+    for (std::int64_t t = 0; t < step.count; ++t) {
+      const double found = held->values.data[static_cast<std::size_t>(t)];
+      const auto right = static_cast<double>(step.first + t);
+      if (!offset) offset = found - right;
+      if (found - right == *offset && std::abs(*offset) < 1e9) continue;
+      Finding result = finding("positions", "36", "the positions do not follow each other as the tokens do",
+                               step.first + t, found);
+      result.evidence.residual_before = std::abs(found - right);
+      return wrong(kRung, std::move(result));
+    }
+    seen += step.count;
   }
+  if (!offset) return unseen(kRung, "no positions were captured");
+  if (*offset == 0) return right_rung(kRung, fmt::format("the {} positions captured are their tokens' own", seen));
+  Finding result = finding("positions", "36", "positions are shifted", std::int64_t{0},
+                           static_cast<std::int64_t>(*offset));
+  result.field = "rope.position_offset";
+  return wrong(kRung, std::move(result));
+}
+
+RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest) {
+  constexpr const char* kRung = "sampler";
+  const auto steps = choices(suspect, manifest);
+  if (steps.empty())
+    return unseen(kRung, "no step has both logits and the token chosen from them");
   const auto greedy = std::all_of(steps.begin(), steps.end(), [](const Step& step) {
     return step.logits[static_cast<std::size_t>(step.token)] ==
            step.logits[static_cast<std::size_t>(argmax(step.logits))];
   });
-  if (greedy) return {};
+  if (greedy)
+    return right_rung(kRung, fmt::format("{} of {} tokens generated were seen beside their logits, and each is the largest",
+                                         steps.size(), manifest.generated.size()));
   if (const auto penalty = penalty_that_explains(steps)) {
-    return {finding("sampler", "10", "ids that have been seen are penalised before the choice", 1.0,
-                    *penalty)};
+    return wrong(kRung, finding("sampler", "10", "ids that have been seen are penalised before the choice",
+                                1.0, *penalty));
   }
   const double temperature = most_likely_temperature(steps);
-  return {finding("sampler", "8",
-                  "tokens are drawn, not the largest logit chosen; the logits are another matter",
-                  0.0, std::round(temperature * 100) / 100)};
+  return wrong(kRung, finding("sampler", "8",
+                              "tokens are drawn, not the largest logit chosen; the logits are another matter",
+                              0.0, std::round(temperature * 100) / 100));
 }
 
-std::vector<Finding> check_stop(const Model& model, const TraceManifest& manifest,
-                                std::vector<std::string>& not_observed) {
-  if (!manifest.stop_ids) {
-    not_observed.push_back("the stop: the trace does not say the suspect's stop ids");
-    return {};
-  }
+RungResult check_stop(const Model& model, const TraceManifest& manifest) {
+  constexpr const char* kRung = "stop";
+  if (!manifest.stop_ids) return unseen(kRung, "the trace does not say the engine's stop ids");
+  if (manifest.generated.empty()) return unseen(kRung, "nothing was generated");
   for (std::size_t i = 0; i + 1 < manifest.generated.size(); ++i) {
     const std::int32_t id = manifest.generated[i];
     const auto has = [&](const std::vector<std::int32_t>& ids) {
       return std::find(ids.begin(), ids.end(), id) != ids.end();
     };
     if (!has(model.stop_ids) || has(*manifest.stop_ids)) continue;
-    return {finding("stop", "7", "generation goes on past a stop id that the suspect's set lacks",
-                    std::int64_t{id}, std::monostate{})};
+    return wrong(kRung, finding("stop", "7", "generation goes on past a stop id that the suspect's set lacks",
+                                std::int64_t{id}, std::monostate{}));
   }
-  return {};
+  return right_rung(kRung, "no token generated before the last is a stop id that the engine's set lacks");
 }
 
 }  // namespace plumb

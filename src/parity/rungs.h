@@ -1,6 +1,6 @@
-// The rungs of the diagnosis that need no stage: token ids before the network, the choice of tokens and the stop after it.
+// The rungs of the ladder that need no stage: the prompt, token ids and positions before the network, the choice of tokens and
+// the stop after it.
 #pragma once
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,16 +8,23 @@
 
 namespace plumb {
 
-// Findings; each adds to `not_observed` what it could not see.
-std::vector<Finding> check_token_ids(const Model& model, const TraceManifest& manifest,
-                                     std::vector<std::string>& not_observed);
+struct RungResult {
+  Rung rung;
+  std::vector<Finding> findings;
+};
 
-// The suspect's tokens against its own logits. `logits_right`: whether the logits themselves passed.
-std::vector<Finding> check_sampler(const Captured& suspect, const TraceManifest& manifest,
-                                   std::vector<std::string>& not_observed);
+// The text that the engine tokenised, as far as it follows from the prompt.
+RungResult check_prompt(const Model& model, const TraceManifest& manifest);
+
+RungResult check_token_ids(const Model& model, const TraceManifest& manifest);
+
+// The positions that the engine captured as stage "positions" against its passes' own.
+RungResult check_positions(const Captured& suspect);
+
+// The suspect's tokens against its own logits.
+RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest);
 
 // Whether the suspect went on past a stop id of the model that its own set lacks.
-std::vector<Finding> check_stop(const Model& model, const TraceManifest& manifest,
-                                std::vector<std::string>& not_observed);
+RungResult check_stop(const Model& model, const TraceManifest& manifest);
 
 }  // namespace plumb
