@@ -3,42 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "graph/narrow.h"
 #include "reference/kernels.h"
 
 namespace plumb::reference {
-namespace {
-
-struct Format {
-  double largest;
-  int mantissa_bits;
-  int least_exponent;  // of a normal number
-};
-
-Format format_of(StoredAs stored) {
-  return stored == StoredAs::kE4m3 ? Format{448, 3, -6} : Format{6, 1, 0};
-}
-
-// To the nearest, ties to even.
-double round_to(const Format& format, double value) {
-  const double magnitude = std::min(std::abs(value), format.largest);
-  if (magnitude == 0) return value;
-  const int exponent = std::max(std::ilogb(magnitude), format.least_exponent);
-  const double step = std::ldexp(1.0, exponent - format.mantissa_bits);
-  return std::copysign(std::nearbyint(magnitude / step) * step, value);
-}
-
-// The least power of two that is not below `value`.
-double power_of_two(double value) {
-  int exponent = 0;
-  const double mantissa = std::frexp(value, &exponent);
-  return std::ldexp(1.0, mantissa == 0.5 ? exponent - 1 : exponent);
-}
-
-}  // namespace
 
 Outputs run(const Narrow& op, const StageOperands& operands, const StageContext& context) {
   const Numerics& numerics = context.numerics;
-  const Format format = format_of(op.format);
+  const NarrowFormat format = narrow_format(op.format);
   Tensor y = *operands.inputs[0];
   const auto width = static_cast<std::size_t>(y.shape.back());
   const auto channels = static_cast<std::size_t>(op.channels);
@@ -49,9 +21,9 @@ Outputs run(const Narrow& op, const StageOperands& operands, const StageContext&
       double largest = op.floor;
       for (const double value : block)
         largest = std::max(largest, std::abs(value));
-      const double scale = power_of_two(numerics.single(largest / format.largest));
+      const double scale = least_power_of_two(numerics.single(largest / format.largest));
       for (double& value : block)
-        value = numerics.activation(round_to(format, value / scale) * scale);
+        value = numerics.activation(round_to_narrow(format, value / scale) * scale);
     }
   }
   return {std::move(y)};

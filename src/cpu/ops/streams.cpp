@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "cpu/ops/ops.h"
+#include "graph/narrow.h"
 
 namespace plumb::cpu {
 namespace {
@@ -144,39 +145,9 @@ Outputs run(const Mix& op, const Operands& operands, const Context& context) {
   return one(std::move(y));
 }
 
-namespace {
-
-struct Format {
-  double largest;
-  int mantissa_bits;
-  int least_exponent;  // of a normal number
-};
-
-Format format_of(StoredAs stored) {
-  return stored == StoredAs::kE4m3 ? Format{448, 3, -6} : Format{6, 1, 0};
-}
-
-// To the nearest, ties to even.
-double round_to(const Format& format, double value) {
-  const double magnitude = std::min(std::abs(value), format.largest);
-  if (magnitude == 0) return value;
-  const int exponent = std::max(std::ilogb(magnitude), format.least_exponent);
-  const double step = std::ldexp(1.0, exponent - format.mantissa_bits);
-  return std::copysign(std::nearbyint(magnitude / step) * step, value);
-}
-
-// The least power of two that is not below `value`.
-double power_of_two(double value) {
-  int exponent = 0;
-  const double mantissa = std::frexp(value, &exponent);
-  return std::ldexp(1.0, mantissa == 0.5 ? exponent - 1 : exponent);
-}
-
-}  // namespace
-
 Outputs run(const Narrow& op, const Operands& operands, const Context& context) {
   const Array& x = *operands.inputs[0];
-  const Format format = format_of(op.format);
+  const NarrowFormat format = narrow_format(op.format);
   Array y = array_like(x, Shape(x.shape.begin() + 1, x.shape.end()), context);
   std::copy_n(x.data(), x.size(), y.data());
   const std::int64_t width = x.shape.back();
@@ -188,9 +159,9 @@ Outputs run(const Narrow& op, const Operands& operands, const Context& context) 
         double top = op.floor;
         for (std::int64_t i = 0; i < n; ++i)
           top = std::max(top, std::abs(static_cast<double>(block[i])));
-        const double scale = power_of_two(static_cast<float>(top / format.largest));
+        const double scale = least_power_of_two(static_cast<float>(top / format.largest));
         for (std::int64_t i = 0; i < n; ++i)
-          block[i] = static_cast<float>(round_to(format, block[i] / scale) * scale);
+          block[i] = static_cast<float>(round_to_narrow(format, block[i] / scale) * scale);
       }
     }
   });
