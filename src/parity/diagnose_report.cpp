@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "parity/blame.h"
+#include "parity/catalogue.h"
 #include "parity/report_html.h"
 
 namespace plumb {
@@ -35,13 +36,20 @@ json row_json(const std::string& row) {
   return row.empty() ? json(nullptr) : json(row);
 }
 
+// What the catalogue says to change; null where no row is named.
+const CatalogueRow* row_of(const Finding& finding) {
+  return find_row(finding.cause_row.empty() ? finding.row : finding.cause_row);
+}
+
 json json_of(const Finding& finding) {
+  const CatalogueRow* row = row_of(finding);
   const Evidence& e = finding.evidence;
   return {{"side", to_string(finding.side)},
           {"stage", finding.stage},
           {"row", row_json(finding.row)},
           {"cause_row", row_json(finding.cause_row)},
           {"cause", finding.cause},
+          {"fix", row == nullptr ? json(nullptr) : json(row->fix)},
           {"expected", json_of(finding.expected)},
           {"found", json_of(finding.found)},
           {"evidence",
@@ -105,6 +113,8 @@ std::vector<std::string> evidence_lines(const Finding& finding) {
   if (finding.stages.size() > 1) lines.push_back(fmt::format("explains {} captured stages", finding.stages.size()));
   for (const std::string& row : finding.also)
     lines.push_back("the data cannot tell it from row " + row);
+  if (const CatalogueRow* row = row_of(finding); row != nullptr && !finding.harmless)
+    lines.push_back(fmt::format("fix: {}", row->fix));
   std::erase(lines, "");
   return lines;
 }
