@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "parity/diagnose_report.h"
+#include "parity/repro.h"
 #include "support/command.h"
 #include "support/terminal.h"
 #include "support/traces.h"
@@ -16,6 +17,7 @@ constexpr std::string_view kDetails = R"(Examples:
   plumb diagnose suspect.trace --model path/to/checkpoint --json | jq '.findings[0].cause'
   plumb diagnose suspect.trace --model path/to/checkpoint --reference transformers.trace   either may be blamed
   plumb diagnose suspect.trace --model path/to/checkpoint --html report.html
+  plumb diagnose suspect.trace --model path/to/checkpoint --repro case && case/replay.sh
   plumb diagnose suspect.trace --model path/to/checkpoint --stage 'layers.0.attn.*'        these stages alone
 
 A trace is a folder with manifest.json and tensors.safetensors (docs/trace-format.md): what the suspect engine computed. Every
@@ -39,6 +41,7 @@ struct Options {
   std::int64_t threads = 0;
   bool json = false;
   std::optional<std::string> html;
+  std::optional<std::string> repro;
 };
 
 void declare_diagnose(Arguments& arguments, Options& options) {
@@ -54,6 +57,8 @@ void declare_diagnose(Arguments& arguments, Options& options) {
   arguments.heading("Output");
   arguments.flag("--json", options.json, "Print JSON");
   arguments.text("--html", "FILE", options.html, "Write one self-contained page");
+  arguments.text("--repro", "DIR", options.repro,
+                 "Write the smallest case that shows the first finding, with the command that replays it");
 }
 
 int exit_code(Verdict verdict) {
@@ -61,30 +66,56 @@ int exit_code(Verdict verdict) {
   return verdict == Verdict::kIncomparable ? kUnanswered : kDiffer;
 }
 
-Result<Diagnosis> answer(const Options& options) {
-  PLUMB_TRY(const Trace trace, Trace::open(trace_folder(options.trace)));
+struct Inputs {
+  Trace suspect;
+  std::optional<Trace> reference;
+  Model model;
+};
+
+Result<Inputs> open_inputs(const Options& options) {
+  PLUMB_TRY(Trace suspect, Trace::open(trace_folder(options.trace)));
   if (!options.model)
     return Error{ErrorCode::kInvalidArgument, "--model is required (plumb diagnose --help)"};
   std::optional<Trace> reference;
   if (options.reference) {
     PLUMB_TRY(reference, Trace::open(trace_folder(*options.reference)));
   }
+  if (options.repro) PLUMB_TRY_STATUS(check_repro_target(*options.repro));
   LoadOptions load;
   if (options.config) load.config_file = *options.config;
-  PLUMB_TRY(const Model model, Model::load(*options.model, load));
-  return diagnose(model, trace,
-                  {.threads = static_cast<int>(options.threads),
-                   .reference = reference ? &*reference : nullptr,
-                   .stages = options.stages,
-                   .progress = {}});
+  PLUMB_TRY(Model model, Model::load(*options.model, load));
+  return Inputs{std::move(suspect), std::move(reference), std::move(model)};
+}
+
+Status write_case_of(const Inputs& inputs, const Diagnosis& diagnosis, const Options& options) {
+  const Finding* finding = finding_to_show(diagnosis);
+  if (finding == nullptr) {
+    print_note(*options.repro + " is not written: there is no fault to show");
+    return {};
+  }
+  ReproRequest request{.folder = *options.repro, .model = *options.model, .config = std::nullopt,
+                       .threads = static_cast<int>(options.threads)};
+  if (options.config) request.config = *options.config;
+  const Trace& trace = finding->side == Side::kReference ? *inputs.reference : inputs.suspect;
+  PLUMB_TRY(const Repro repro, write_repro(inputs.model, trace, diagnosis, request));
+  print_statistics(fmt::format("{}: {}, {} tensors, {} of {} tokens; {} replays it", *options.repro, repro.stage, repro.tensors,
+                               repro.tokens, repro.of_tokens,
+                               (std::filesystem::path(*options.repro) / "replay.sh").string()));
+  return {};
 }
 
 Result<int> execute(const Options& options) {
-  PLUMB_TRY(const Diagnosis diagnosis, answer(options));
+  PLUMB_TRY(const Inputs inputs, open_inputs(options));
+  PLUMB_TRY(const Diagnosis diagnosis, diagnose(inputs.model, inputs.suspect,
+                                                {.threads = static_cast<int>(options.threads),
+                                                 .reference = inputs.reference ? &*inputs.reference : nullptr,
+                                                 .stages = options.stages,
+                                                 .progress = {}}));
   if (options.html) {
     const DiagnoseNames names{.suspect = options.trace, .model = *options.model, .reference = options.reference.value_or("")};
     PLUMB_TRY_STATUS(write_page(*options.html, diagnose_html(diagnosis, names)));
   }
+  if (options.repro) PLUMB_TRY_STATUS(write_case_of(inputs, diagnosis, options));
   PLUMB_TRY_STATUS(print(options.json ? diagnose_json(diagnosis) : diagnose_text(diagnosis)));
   return exit_code(diagnosis.verdict);
 }
