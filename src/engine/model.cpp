@@ -2,6 +2,8 @@
 // that does not fit is the error.
 #include "engine/model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "core/mapped_file.h"
@@ -91,6 +93,29 @@ Result<Checkpoint> open_gguf(const std::filesystem::path& path, const LoadOption
   return Checkpoint{std::move(config), architecture, file, file};
 }
 
+// What transformers does where an architecture rotates whole heads (models/llama/modeling_llama.py, compute_default_rope_parameters):
+// the plain rotation passes over partial_rotary_factor, a scaled one makes tables that do not fit the heads.
+Result<std::vector<std::string>> rotate_whole_heads(Config& config, std::string_view architecture) {
+  std::vector<std::string> warnings;
+  std::vector<RopeParameters*> all = {&config.rope};
+  for (auto& [type, rope] : config.rope_of_layer_type)
+    all.push_back(&rope);
+  for (RopeParameters* rope : all) {
+    if (rope->partial_rotary_factor == 1) continue;
+    const std::string words = config.where() + ": partial_rotary_factor is " +
+                              fmt::format("{}", rope->partial_rotary_factor) + ", and " +
+                              std::string(architecture) + " rotates whole heads";
+    if (rope->type != "default") {
+      return Error{ErrorCode::kUnsupported,
+                   words + ": its tables of type \"" + rope->type + "\" do not fit them"};
+    }
+    rope->partial_rotary_factor = 1;
+    if (warnings.empty())
+      warnings.push_back(words + ": the key is passed over, as transformers does");
+  }
+  return warnings;
+}
+
 }  // namespace
 
 Status check_exists(const std::filesystem::path& path) {
@@ -107,6 +132,10 @@ Result<Model> Model::load(const std::filesystem::path& path, const LoadOptions& 
   const Architecture* architecture = checkpoint.architecture;
   PLUMB_TRY_STATUS(config.apply_defaults(architecture->defaults));
   PLUMB_TRY_STATUS(config.status());
+  std::vector<std::string> warnings;
+  if (!architecture->rotates_part && !checkpoint.gguf) {  // GGUF's rope.dimension_count is heeded
+    PLUMB_TRY(warnings, rotate_whole_heads(config, architecture->model_type));
+  }
   PLUMB_TRY(Graph graph, architecture->record(config));
   WeightMap map(checkpoint.source,
                 checkpoint.gguf ? gguf_files(architecture->gguf, config) : architecture->files,
@@ -119,6 +148,7 @@ Result<Model> Model::load(const std::filesystem::path& path, const LoadOptions& 
   model.skipped = map.skipped();
   PLUMB_TRY(model.tokenizer, load_tokenizer(path));
   model.stop_ids = united_stop_ids(config, model.tokenizer.get());
+  model.warnings = std::move(warnings);
   for (const std::string& key : config.unread()) {
     model.warnings.push_back(config.where() + ": \"" + key + "\" is read by no stage of " +
                              std::string(architecture->model_type) +
@@ -152,7 +182,8 @@ Result<std::unique_ptr<Executor>> make_executor(const Model& model,
   PLUMB_TRY(const cpu::Activations activations, cpu::activations_from_name(options.activations));
   PLUMB_TRY(const cpu::CacheType cache, cpu::cache_type_from_name(options.cache_type));
   return cpu::make_cpu_executor(
-      model.network, {.isa = isa, .activations = activations, .threads = options.threads, .cache = cache});
+      model.network,
+      {.isa = isa, .activations = activations, .threads = options.threads, .cache = cache});
 }
 
 }  // namespace plumb

@@ -39,6 +39,7 @@ Architecture glm4() {
               "hidden_act": "silu", "num_key_value_heads": 2, "head_dim": 128, "partial_rotary_factor": 0.5,
               "tie_word_embeddings": false})",
       .record = record,
+      .rotates_part = true,
       .files =
           {.rules = {{"model.layers.{i}.mlp.gate_proj.weight", kGateUp, {Form::kRowRange}, 0, 1},
                      {"model.layers.{i}.mlp.up_proj.weight", kGateUp, {Form::kRowRange}, 1, 1}},

@@ -58,6 +58,7 @@ Architecture phi3() {
           R"({"rms_norm_eps": 1e-5, "rope_theta": 10000, "max_position_embeddings": 4096, "hidden_act": "silu",
               "original_max_position_embeddings": 4096, "tie_word_embeddings": false})",
       .record = record,
+      .rotates_part = true,
       .files =
           {.rules = {{"model.layers.{i}.self_attn.q_proj.weight", kQkv, {Form::kRowRange}, 0, 1},
                      {"model.layers.{i}.self_attn.k_proj.weight", kQkv, {Form::kRowRange}, -2, 1},

@@ -28,6 +28,7 @@ Architecture qwen3_5() {
               "linear_value_head_dim": 128, "linear_num_key_heads": 16, "linear_num_value_heads": 32,
               "tie_word_embeddings": false})",
       .record = record,
+      .rotates_part = true,
       .files = hybrid_files(),
       .aliases = {"qwen3_5_text"},
       .gguf = hybrid_gguf("qwen35")};

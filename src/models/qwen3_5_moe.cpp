@@ -33,6 +33,7 @@ Architecture qwen3_5_moe() {
               "shared_expert_intermediate_size": 512, "num_experts_per_tok": 8, "num_experts": 256,
               "tie_word_embeddings": false})",
       .record = record,
+      .rotates_part = true,
       .files = hybrid_expert_files(),
       .aliases = {"qwen3_5_moe_text"},
       .gguf = std::move(gguf)};

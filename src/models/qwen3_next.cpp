@@ -104,6 +104,7 @@ Architecture qwen3_next() {
               "decoder_sparse_step": 1, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512,
               "num_experts_per_tok": 10, "num_experts": 512, "tie_word_embeddings": false})",
       .record = record,
+      .rotates_part = true,
       .files = hybrid_expert_files(),
       .gguf = gguf_conventions()};
 }

@@ -19,6 +19,7 @@ struct Architecture {
   std::string_view
       defaults;  // JSON object: what the reference's configuration class assumes for absent keys
   Result<Graph> (*record)(const Config& config);
+  bool rotates_part = false;  // the reference heeds partial_rotary_factor; elsewhere it rotates whole heads whatever the key says
   FileConventions files = {};
   // Other model_types of the same computation: the same text model inside a wrapper, or without it.
   std::vector<std::string_view> aliases = {};
