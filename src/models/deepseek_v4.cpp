@@ -243,8 +243,7 @@ Result<Graph> record(const Config& c) {
 Architecture deepseek_v4() {
   return {.model_type = "deepseek_v4",
           .defaults = kDeepseekV4Defaults,
-          .record = record,
-          .rotates_part = true,
+          .record = record, .rotates_part = true,
           .files = deepseek_v4_files(), .gguf = deepseek_v4_gguf()};
 }
 
