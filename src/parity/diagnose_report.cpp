@@ -113,10 +113,14 @@ std::vector<std::string> evidence_lines(const Finding& finding) {
   if (finding.stages.size() > 1) lines.push_back(fmt::format("explains {} captured stages", finding.stages.size()));
   for (const std::string& row : finding.also)
     lines.push_back("the data cannot tell it from row " + row);
-  if (const CatalogueRow* row = row_of(finding); row != nullptr && !finding.harmless)
-    lines.push_back(fmt::format("fix: {}", row->fix));
   std::erase(lines, "");
   return lines;
+}
+
+// Empty where nothing is to be changed, or nobody knows what.
+std::string fix_words(const Finding& finding) {
+  const CatalogueRow* row = row_of(finding);
+  return row == nullptr || finding.harmless ? "" : std::string(row->fix);
 }
 
 std::string ladder_text(const std::string& title, const std::vector<Rung>& rungs) {
@@ -143,6 +147,7 @@ std::string diagnose_text(const Diagnosis& diagnosis) {
                         printable(finding.cause));
     for (const std::string& line : evidence_lines(finding))
       text += "  " + printable(line) + "\n";
+    if (const std::string fix = fix_words(finding); !fix.empty()) text += "  fix: " + fix + "\n";
   }
   text += ladder_text(diagnosis.reference ? "Ladder of the suspect" : "Ladder", diagnosis.rungs);
   if (diagnosis.reference) text += ladder_text("Ladder of the reference", diagnosis.reference->rungs);
@@ -239,8 +244,8 @@ std::string diagnose_html(const Diagnosis& diagnosis, const DiagnoseNames& names
     page.facts.emplace_back("departs", to_string(*diagnosis.blame));
   }
   ReportTable findings{.title = "Findings",
-                       .columns = {"stage", "cause", "evidence"},
-                       .numeric = {false, false, false},
+                       .columns = {"stage", "cause", "fix", "evidence"},
+                       .numeric = {false, false, false, false},
                        .rows = {},
                        .none = diagnosis.verdict == Verdict::kIncomparable ? "" : "No captured value is beyond its budget.",
                        .note = ""};
@@ -249,7 +254,8 @@ std::string diagnose_html(const Diagnosis& diagnosis, const DiagnoseNames& names
     for (const std::string& line : evidence_lines(finding))
       evidence += (evidence.empty() ? "" : "; ") + line;
     findings.rows.push_back(
-        {(finding.side == Side::kReference ? "the reference: " : "") + finding.stage, finding.cause, evidence});
+        {(finding.side == Side::kReference ? "the reference: " : "") + finding.stage, finding.cause,
+         fix_words(finding), evidence});
   }
   page.tables.push_back(std::move(findings));
   const bool two = diagnosis.reference != nullptr;
