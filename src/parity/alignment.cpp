@@ -137,6 +137,7 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
     for (const Output& output : stage.outputs)
       known.insert(output.name);
   }
+  known.insert({"logprobs", "logprobs.ids"});  // of the trace format, though no stage yields them
   std::vector<const StoredTensor*> unknown;
   for (const StoredTensor& tensor : trace.tensors()) {
     if (tensor.name.rfind("0/", 0) != 0) continue;

@@ -39,7 +39,7 @@ std::vector<CatalogueRow> before_the_network() {
       {"9", "logprobs are of processed logits",
        "one side's logprobs are log_softmax(logits / T), or renormalised over the top k or p",
        "report logprobs of the raw logits, or say which they are",
-       "not named yet"},
+       "`report.temperature`, `report.top_k`, `report.top_p`"},
       {"10", "seen ids are penalised before the choice",
        "only ids that were seen before are shifted, by sign",
        "set repetition, frequency and presence penalties and the logit bias to neutral",
@@ -81,7 +81,7 @@ std::vector<CatalogueRow> weights() {
       {"20a", "bytes are read as another type",
        "magnitudes absurd: 1e-41, 1e30, or a thousandfold; subnormal numbers everywhere",
        "read the element type that the file declares; two-byte values are not halves of float32",
-       "`plumb compare`: words read as another type"},
+       "`report.bytes`; `plumb compare`"},
       {"20b", "quantised values are unpacked in another order",
        "mean and spread right, permuted within blocks of 32",
        "unpack nibbles as the format lays them out (low nibbles first half, or pairs), with its "

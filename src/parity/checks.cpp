@@ -247,6 +247,11 @@ Tensor Checker::computed(const Check& check, const Patch& patch) {
   return reported(check, recompute.computed(check.step, check.value));
 }
 
+Tensor Checker::whole(const Check& check, const Patch& patch) {
+  Recompute recompute(exact_, pool_, patch, touched_stages(network_, patch));
+  return recompute.computed(check.step, check.value);
+}
+
 double Checker::budget_under(const Check& check, const Patch& patch) {
   Recompute rounded(rounded_, pool_, patch, touched_stages(network_, patch));
   return budget(check, computed(check, patch),

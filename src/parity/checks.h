@@ -59,6 +59,9 @@ class Checker {
   // What the suspect reported of the check's output, and the same of ours: the last rows where it has fewer.
   Tensor computed(const Check& check, const Patch& patch);
   const Tensor& suspect(const Check& check);
+  // Every row of our output, whatever the suspect reported of it; the ids whose log-probabilities it reported [tokens, k].
+  Tensor whole(const Check& check, const Patch& patch);
+  const Tensor& reported_ids(const Check& check) const { return reported_ids_.at(check.step)->values; }
 
   const BoundGraph& network() const { return network_; }
   const Captured& captured() const { return captured_; }

@@ -185,10 +185,10 @@ std::optional<ReportedRows> reported_logprobs(const TraceSide& a, const TraceSid
   return rows;
 }
 
-std::string misread_words(std::span<const double> read, std::span<const double> right) {
+std::optional<Misreading> find_misreading(std::span<const double> read, std::span<const double> right) {
   constexpr double kNear = 0.02;
   constexpr std::size_t kLeast = 2;
-  if (read.size() != right.size() || read.size() < kLeast) return {};
+  if (read.size() != right.size() || read.size() < kLeast) return std::nullopt;
   // Zero-extended: the lower two bytes hold the number, the upper are 0, so that the float is below 2^-133.
   for (const bool brain : {true, false}) {
     const auto of_bits = [&](std::uint16_t bits) {
@@ -207,8 +207,8 @@ std::string misread_words(std::span<const double> read, std::span<const double> 
       norm += right[i] * right[i];
     }
     if (small && norm > 0 && std::sqrt(error / norm) < kNear)
-      return fmt::format("two-byte {} numbers read as four-byte floats, each with two zero bytes",
-                         name);
+      return Misreading{fmt::format("two-byte {} numbers read as four-byte floats, each with two zero bytes", name),
+                        std::sqrt(error / norm)};
     // Two neighbours make one float: element i holds numbers 2i and 2i + 1.
     error = 0;
     norm = 0;
@@ -225,9 +225,14 @@ std::string misread_words(std::span<const double> read, std::span<const double> 
       norm += first * first + second * second;
     }
     if (norm > 0 && std::sqrt(error / norm) < kNear)
-      return fmt::format("pairs of two-byte {} numbers read as four-byte floats", name);
+      return Misreading{fmt::format("pairs of two-byte {} numbers read as four-byte floats", name), std::sqrt(error / norm)};
   }
-  return {};
+  return std::nullopt;
+}
+
+std::string misread_words(std::span<const double> read, std::span<const double> right) {
+  const auto found = find_misreading(read, right);
+  return found ? found->words : std::string();
 }
 
 }  // namespace plumb

@@ -30,6 +30,13 @@ struct ReportedRows {
 std::optional<ReportedRows> reported_logprobs(const TraceSide& a, const TraceSide& b,
                                               const TokenMatch& tokens);
 
+// Values whose bytes were read as another type.
+struct Misreading {
+  std::string words;  // "two-byte bfloat16 numbers read as four-byte floats"
+  double residual;    // relative L2 once they are read as what they are
+};
+std::optional<Misreading> find_misreading(std::span<const double> read, std::span<const double> right);
+
 // What `read` are of `right`, when their float32 bits say so: "two-byte bfloat16 numbers read as four-byte floats", or "".
 std::string misread_words(std::span<const double> read, std::span<const double> right);
 

@@ -133,10 +133,10 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
     checker.keep_to([&filter](const std::string& output) { return filter.holds(output); });
   diagnosis.checks = checker.run(options.progress);
   const RungResult positions = check_positions(aligned);
-  const RungResult sampler = check_sampler(aligned, manifest);
   const RungResult stop = check_stop(model, manifest);
   const bool around = options.stages.empty();  // what is asked of stages alone has nothing before or after
   Explanation explanation = explain(checker, *model.config, diagnosis.checks);
+  const RungResult sampler = check_sampler(aligned, manifest, explanation.findings);
   if (around) add_positions(model, positions.findings, explanation);
   if (!explanation.findings.empty())
     prove(model, aligned, checker, explanation, explanation.findings);
@@ -153,10 +153,12 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
   };
   // Positions that no offset explains are no convention that the network could be run under.
   const bool lost_positions = around && !positions.findings.empty() && positions.findings.front().field.empty();
-  const bool named = lost_positions || any([](const Finding& f) { return !f.row.empty() && !f.harmless; });
+  const auto processed = [](const Finding& f) { return f.row == "9"; };  // after the logits
+  const bool named =
+      lost_positions || any([&](const Finding& f) { return !f.row.empty() && !f.harmless && !processed(f); });
   const bool unexplained = any([](const Finding& f) { return f.row.empty(); });
   const bool wrong_tokens = around && !(prompt.findings.empty() && tokens.findings.empty());
-  const bool wrong_choice = around && !sampler.findings.empty();
+  const bool wrong_choice = (around && !sampler.findings.empty()) || any(processed);
   const bool wrong_stop = around && !stop.findings.empty();
   diagnosis.verdict = wrong_tokens   ? Verdict::kTokens
                       : named        ? Verdict::kFault

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "parity/ladder.h"
+#include "parity/reported.h"
 #include "parity/structure.h"
 
 namespace plumb {
@@ -43,6 +44,7 @@ class Explainer {
   void name(const Check& check, const Outcome& outcome, const std::vector<std::string>& stages,
             Evidence evidence, Explanation& explanation) const;
   void give_up(std::size_t at, const Evidence& evidence, Explanation& explanation);
+  bool explain_report(std::size_t at, Evidence evidence, Explanation& explanation);
 
   Checker& checker_;
   Search search_;
@@ -301,20 +303,58 @@ void Explainer::give_up(std::size_t at, const Evidence& evidence, Explanation& e
   explanation.findings.push_back(std::move(finding));
 }
 
+// What was reported of the values, not the values: every report of the same output is looked at.
+bool Explainer::explain_report(std::size_t at, Evidence evidence, Explanation& explanation) {
+  // The longest of the reports says most of what was done to all of them.
+  std::size_t longest = at;
+  for (std::size_t j = at; j < checks_.size() && checks_[at].reported == Reported::kLogprobs; ++j) {
+    if (checks_[j].fails && checks_[j].stage == checks_[at].stage &&
+        checker_.suspect(checks_[j]).tokens() > checker_.suspect(checks_[longest]).tokens())
+      longest = j;
+  }
+  const Check& check = checks_[longest];
+  Patch so_far;
+  for (const Attempt& cause : found_)
+    apply(checker_.network(), cause, so_far);
+  const auto cause = find_report_cause(checker_, check, so_far);
+  if (!cause) return false;
+  evidence.residual_after = cause->residual;
+  Finding finding;
+  finding.stage = check.stage;
+  finding.row = finding.cause_row = cause->row;
+  finding.cause = cause->cause;
+  finding.field = cause->field;
+  finding.expected = cause->expected;
+  finding.found = cause->found;
+  finding.evidence = evidence;
+  finding.also = cause->also;
+  finding.stages = {check.stage};
+  finding.proved = true;  // our network's logits, reported so, are the suspect's report
+  if (longest != at && !explains_report(checker_, checks_[at], so_far, *cause)) return false;
+  explanation.findings.push_back(std::move(finding));
+  for (std::size_t j = at; j < checks_.size(); ++j) {
+    if (!checks_[j].fails || explained_[j] || checks_[j].stage != check.stage) continue;
+    explained_[j] = j == longest || explains_report(checker_, checks_[j], so_far, *cause);
+  }
+  return true;
+}
+
 Explanation Explainer::run() {
   Explanation explanation;
   for (std::size_t i = 0; i < checks_.size(); ++i) {
     const Check& check = checks_[i];
     if (!check.fails || explained_[i]) continue;
+    Evidence evidence{.residual_before = check.residual.relative_l2,
+                      .residual_after = check.residual.relative_l2,
+                      .budget = check.budget,
+                      .bit_match_before = check.residual.bit_match,
+                      .bit_match_after = check.residual.bit_match,
+                      .rejected = 0,
+                      .logits_before = std::nullopt,
+                      .logits_after = std::nullopt};
+    if (explain_report(i, evidence, explanation)) continue;
     const Outcome outcome = search(check);
-    const Evidence evidence{.residual_before = check.residual.relative_l2,
-                            .residual_after = check.residual.relative_l2,
-                            .budget = check.budget,
-                            .bit_match_before = check.residual.bit_match,
-                            .bit_match_after = check.residual.bit_match,
-                            .rejected = outcome.rejected,
-                            .logits_before = std::nullopt,
-                            .logits_after = std::nullopt};
+    evidence.rejected = outcome.rejected;
     if (outcome.causes.empty()) {
       give_up(i, evidence, explanation);
       continue;

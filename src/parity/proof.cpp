@@ -101,6 +101,7 @@ void prove(const Model& model, const Captured& suspect, Checker& checker,
         finding.harmless = finding.harmless &&
                            residual(*other[step], *clean[step]).relative_l2 < kNothing;
     }
+    if (finding.field.starts_with("report.")) continue;  // no network reports
     finding.evidence.logits_before = before;
     finding.evidence.logits_after = after;
     if (finding.row.empty() || !after) continue;

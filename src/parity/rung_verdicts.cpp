@@ -51,7 +51,7 @@ class Ladder {
   }
 
   Rung weights() const {
-    if (const Finding* found = find([](const Finding& f) { return is_about_weights(f.cause_row); }))
+    if (const Finding* found = find([](const Finding& f) { return is_about_weights(f.cause_row) && !f.field.starts_with("report."); }))
       return of_finding("weights", *found);
     std::set<int> seen;
     for (const Check& check : checks_) {

@@ -218,8 +218,12 @@ RungResult check_positions(const Captured& suspect) {
   return wrong(kRung, std::move(result));
 }
 
-RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest) {
+RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest, const std::vector<Finding>& findings) {
   constexpr const char* kRung = "sampler";
+  const bool unreadable = std::any_of(findings.begin(), findings.end(), [](const Finding& f) {
+    return f.field == "report.bytes" && f.stage == "logits";
+  });
+  if (unreadable) return unseen(kRung, "the bytes of the logits are read as another type");
   const auto steps = choices(suspect, manifest);
   if (steps.empty())
     return unseen(kRung, "no step has both logits and the token chosen from them");

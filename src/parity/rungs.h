@@ -21,8 +21,8 @@ RungResult check_token_ids(const Model& model, const TraceManifest& manifest);
 // The positions that the engine captured as stage "positions" against its passes' own.
 RungResult check_positions(const Captured& suspect);
 
-// The suspect's tokens against its own logits.
-RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest);
+// The suspect's tokens against its own logits. `findings` are of the network: logits that cannot be read say nothing of a choice.
+RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest, const std::vector<Finding>& findings);
 
 // Whether the suspect went on past a stop id of the model that its own set lacks.
 RungResult check_stop(const Model& model, const TraceManifest& manifest);
