@@ -14,6 +14,7 @@
 #include "io/decode.h"
 #include "io/gguf/quantise.h"
 #include "io/gguf/reader.h"
+#include "io/io_test_support.h"
 #include "io/tensor_source.h"
 #include "reference/executor.h"
 
@@ -24,21 +25,7 @@ namespace fs = std::filesystem;
 
 constexpr int kSteps = 64;
 
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "plumb-convert-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
+using Folder = test::TemporaryFolder;
 
 std::vector<std::int32_t> ids_of(const TensorSource& source, const std::string& name) {
   const StoredTensor* tensor = source.find(name);
@@ -124,8 +111,10 @@ void expect_same_logits(const fs::path& checkpoint) {
   ASSERT_TRUE(model.ok()) << model.error().message;
   EXPECT_TRUE(model.value().warnings.empty()) << model.value().warnings.front();
   EXPECT_EQ(model.value().config->model_type(), expected.value().config->model_type());
-  const auto one = make_executor(expected.value(), {.precision = Precision::kFp32, .threads = 1}).value();
-  const auto other = make_executor(model.value(), {.precision = Precision::kFp32, .threads = 1}).value();
+  const auto one =
+      make_executor(expected.value(), {.precision = Precision::kFp32, .threads = 1}).value();
+  const auto other =
+      make_executor(model.value(), {.precision = Precision::kFp32, .threads = 1}).value();
   const auto one_sequence = one->start();
   const auto other_sequence = other->start();
   constexpr double kLargest = 2e-6;
@@ -143,7 +132,8 @@ void expect_same_logits(const fs::path& checkpoint) {
     }
     ASSERT_LE(std::sqrt(difference / norm), kLargest) << "position " << step;
   }
-  EXPECT_EQ(greedy(model.value(), {3, 32, 61}, kSteps), greedy(expected.value(), {3, 32, 61}, kSteps));
+  EXPECT_EQ(greedy(model.value(), {3, 32, 61}, kSteps),
+            greedy(expected.value(), {3, 32, 61}, kSteps));
 }
 
 fs::path variant(const std::string& name) {

@@ -12,6 +12,7 @@
 #include "engine/model.h"
 #include "io/decode.h"
 #include "io/gguf/reader.h"
+#include "io/io_test_support.h"
 
 namespace plumb {
 namespace {
@@ -22,20 +23,7 @@ constexpr std::string_view kModels[] = {"qwen3_5", "qwen3_5_moe", "qwen3_next", 
 // Of -exp(log(-a)) in float32 from a: what the logarithm, rounded to double, leaves.
 constexpr double kRateRounding = 1.2e-7;
 
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "plumb-forms-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path_); }
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  fs::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  fs::path path_;
-};
+using Folder = test::TemporaryFolder;
 
 fs::path data() {
   return fs::path(PLUMB_SOURCE_DIR) / "tests" / "data" / "gguf";
