@@ -43,7 +43,7 @@ struct Options {
   std::optional<std::string> depths;
   std::optional<std::string> threads;
   std::int64_t repetitions = 5;
-  std::int64_t chunk = 512;
+  std::int64_t chunk = 256;
   std::optional<std::string> precision;
   ExecutorChoice choice;
   std::optional<std::string> output;
@@ -135,14 +135,21 @@ std::string name_of(const TimedCase& timed) {
   return name;
 }
 
-// Bytes of this process that lie in memory, pages of mapped files among them; 0 where the system does not say.
-std::uint64_t resident_bytes() {
+// Bytes of this process that lie in memory; 0 where the system does not say.
+struct Resident {
+  std::uint64_t own = 0;   // anonymous
+  std::uint64_t file = 0;  // pages of mapped files, which the system may drop
+};
+
+Resident resident_bytes() {
+  Resident resident;
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;) {
     std::uint64_t kibibytes = 0;
-    if (word == "VmRSS:" && status >> kibibytes) return kibibytes * 1024;
+    if (word == "RssAnon:" && status >> kibibytes) resident.own = kibibytes * 1024;
+    if (word == "RssFile:" && status >> kibibytes) resident.file = kibibytes * 1024;
   }
-  return 0;
+  return resident;
 }
 
 // The ceilings of each thread count, all samples of the run.
@@ -231,13 +238,15 @@ class Bench {
       PLUMB_TRY_STATUS(repeat(session, timed, vocabulary, pool, row));
       report.rows.push_back(std::move(row));
     }
-    const std::uint64_t resident = resident_bytes();
-    const double own = static_cast<double>(resident) - static_cast<double>(machine_.bytes());
+    const Resident resident = resident_bytes();
+    const auto times = [&](double bytes) { return bytes / static_cast<double>(size); };
+    const double own = times(static_cast<double>(resident.own) - static_cast<double>(machine_.bytes()));
+    const double file = times(static_cast<double>(resident.file));
     report.notes.push_back(
         fmt::format("{}, {}: first token {:.2f} s after opening; resident memory at the end {:.2f} "
-                    "times the weights",
+                    "times the weights ({:.2f} its own, {:.2f} of mapped files)",
                     std::filesystem::path(path).filename().string(), session.executor->describe(),
-                    to_first.count(), own / static_cast<double>(size)));
+                    to_first.count(), own + file, own, file));
     return {};
   }
 

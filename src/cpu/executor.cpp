@@ -17,7 +17,7 @@ namespace {
 
 // Tokens of a sequence that are computed together where the caller does not say: enough that unpacking a weight costs
 // little beside its products.
-constexpr std::int64_t kUsualChunk = 512;
+constexpr std::int64_t kUsualChunk = 256;
 // Positions and ids are held as floats.
 constexpr std::int64_t kMostPositions = 1 << 24;
 

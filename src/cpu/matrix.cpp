@@ -173,14 +173,18 @@ Matrix::Matrix(WeightPtr weight)
 }
 
 void Matrix::prepare(ThreadPool& pool) {
-  if (!form_ || pages_.data() != nullptr || rows_ == 0) return;
-  pages_ = Pages(panel_bytes_ * static_cast<std::size_t>(panels()));
+  if (!form_ || packed_ || rows_ == 0) return;
+  packed_ = true;
+  if (at_ == nullptr) {
+    pages_ = Pages(packed_bytes());
+    at_ = pages_.data();
+  }
   pool.for_rows(panels(), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t index = begin; index < end; ++index) {
       Rows rows{};
       for (std::int64_t r = 0; r < kPanelRows && index * kPanelRows + r < rows_; ++r)
         rows.at[r] = weight_->stored_row(index * kPanelRows + r).data();
-      std::uint8_t* to = pages_.data() + static_cast<std::size_t>(index) * panel_bytes_;
+      std::uint8_t* to = at_ + static_cast<std::size_t>(index) * panel_bytes_;
       switch (*form_) {
         case PanelForm::kF32:
           transpose(rows, 0, columns_, 0, to);
@@ -211,7 +215,7 @@ void Matrix::prepare(ThreadPool& pool) {
 
 Panel Matrix::panel(std::int64_t index) const {
   return {.form = *form_,
-          .data = pages_.data() + static_cast<std::size_t>(index) * panel_bytes_,
+          .data = at_ + static_cast<std::size_t>(index) * panel_bytes_,
           .columns = columns_};
 }
 

@@ -21,7 +21,11 @@ class Matrix {
   // Nothing where rows are decoded as they are used.
   std::optional<PanelForm> form() const { return form_; }
   bool quantised() const { return form_ && *form_ >= PanelForm::kQ8_0; }
-  std::size_t packed_bytes() const { return pages_.size(); }
+  // Of all panels, a multiple of 64; 0 where rows are decoded.
+  std::size_t packed_bytes() const { return panel_bytes_ * static_cast<std::size_t>(panels()); }
+  // Panels are to lie at `at`, which has packed_bytes() and outlives the matrix; before prepare(). Without it they get pages of
+  // their own, the last of which is a large one however little of it is used.
+  void place(std::uint8_t* at) { at_ = at; }
 
   // Packs, unless that is done. Not for two threads at once.
   void prepare(ThreadPool& pool);
@@ -40,6 +44,8 @@ class Matrix {
   std::optional<PanelForm> form_;
   std::size_t panel_bytes_ = 0;
   Pages pages_;
+  std::uint8_t* at_ = nullptr;
+  bool packed_ = false;
 };
 
 }  // namespace plumb::cpu

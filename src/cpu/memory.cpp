@@ -25,7 +25,7 @@ Pages::Pages(std::size_t bytes) {
   const bool large = bytes >= kLargePage;
   size_ = round_up(bytes, large ? kLargePage : 4096);
   const std::size_t mapped = large ? round_up(size_ + kLargePage, kLargePage) : size_;
-  void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* at = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (at == MAP_FAILED) throw std::bad_alloc();
   data_ = static_cast<std::uint8_t*>(at);
   if (!large) return;

@@ -98,6 +98,25 @@ void group_linears(const Graph& graph, Plan& plan) {
   }
 }
 
+// One after the other in the order in which stages meet them, so that large pages are shared.
+void place_matrices(Plan& plan) {
+  std::size_t bytes = 0;
+  std::vector<Matrix*> order;
+  for (const StageWeights& weights : plan.weights) {
+    for (Matrix* matrix : weights.matrices) {
+      if (matrix == nullptr || std::find(order.begin(), order.end(), matrix) != order.end()) continue;
+      order.push_back(matrix);
+      bytes += matrix->packed_bytes();
+    }
+  }
+  plan.store = Pages(bytes);
+  std::uint8_t* at = plan.store.data();
+  for (Matrix* matrix : order) {
+    matrix->place(at);
+    at += matrix->packed_bytes();
+  }
+}
+
 }  // namespace
 
 Plan make_plan(const BoundGraph& network) {
@@ -116,6 +135,7 @@ Plan make_plan(const BoundGraph& network) {
     plan.weights.push_back(weights_of(stage, network, plan));
   }
   plan.last_use[static_cast<std::size_t>(graph.logits.stage)] = graph.stages.size();
+  place_matrices(plan);
   share_tables(graph, plan);
   group_linears(graph, plan);
   return plan;

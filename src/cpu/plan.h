@@ -12,6 +12,7 @@
 namespace plumb::cpu {
 
 struct Plan {
+  Pages store;                                      // the panels of all matrices; a page is there once it is written
   std::vector<std::unique_ptr<Matrix>> matrices;    // by parameter; null for vectors and tables
   std::vector<StageWeights> weights;                // by stage
   std::vector<std::size_t> last_use;                // by stage: the last stage that reads it

@@ -40,6 +40,7 @@ Outputs run(const Embed& op, const Operands& operands, const Context& context) {
                      [&](double value) { return static_cast<float>(value) * factor; });
     }
   });
+  table.release();  // the system maps a file's neighbouring pages with each row: they would add up to the whole table
   return one(std::move(y));
 }
 
