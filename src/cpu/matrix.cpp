@@ -82,9 +82,20 @@ void pack_q4_0(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
   }
 }
 
-void pack_q4_k(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
+void pack_q4_1(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
+  for (std::size_t block = 0; block < static_cast<std::size_t>(columns) / 32; ++block) {
+    halves(rows, block * 20, to);
+    halves(rows, block * 20 + 2, to + 64);
+    transpose(rows, block * 20 + 4, 4, 0, to + 128);
+    to += 128 + 512;
+  }
+}
+
+// Of Q4_K and, with `fifth_bits`, of Q5_K, whose codes' high bits lie between the scales and the nibbles.
+void pack_q4_k(const Rows& rows, std::int64_t columns, bool fifth_bits, std::uint8_t* to) {
+  const std::size_t bits = fifth_bits ? 32 : 0;
   for (std::size_t block = 0; block < static_cast<std::size_t>(columns) / 256; ++block) {
-    const std::size_t start = block * 144;
+    const std::size_t start = block * (144 + bits);
     halves(rows, start, to);
     halves(rows, start + 2, to + 64);
     for (int r = 0; r < kPanelRows; ++r) {
@@ -95,8 +106,11 @@ void pack_q4_k(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
         to[384 + group * 32 + static_cast<std::size_t>(r)] = static_cast<std::uint8_t>(six.minimum);
       }
     }
-    transpose(rows, start + 16, 32, 0, to + 640);
+    transpose(rows, start + 16 + bits, 32, 0, to + 640);
     to += 640 + 4096;
+    if (!fifth_bits) continue;
+    transpose(rows, start + 16, 8, 0, to);
+    to += 1024;
   }
 }
 
@@ -131,8 +145,12 @@ std::optional<PanelForm> form_of(const Weight& weight) {
       return PanelForm::kQ8_0;
     case DType::kQ4_0:
       return PanelForm::kQ4_0;
+    case DType::kQ4_1:
+      return PanelForm::kQ4_1;
     case DType::kQ4_K:
       return PanelForm::kQ4_K;
+    case DType::kQ5_K:
+      return PanelForm::kQ5_K;
     case DType::kQ6_K:
       return PanelForm::kQ6_K;
     default:
@@ -154,8 +172,12 @@ std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
       return n / 32 * 1088;
     case PanelForm::kQ4_0:
       return n / 32 * 576;
+    case PanelForm::kQ4_1:
+      return n / 32 * 640;
     case PanelForm::kQ4_K:
       return n / 256 * 4736;
+    case PanelForm::kQ5_K:
+      return n / 256 * 5760;
     case PanelForm::kQ6_K:
       return n / 256 * 6720;
   }
@@ -201,8 +223,14 @@ void Matrix::prepare(ThreadPool& pool) {
         case PanelForm::kQ4_0:
           pack_q4_0(rows, columns_, to);
           break;
+        case PanelForm::kQ4_1:
+          pack_q4_1(rows, columns_, to);
+          break;
         case PanelForm::kQ4_K:
-          pack_q4_k(rows, columns_, to);
+          pack_q4_k(rows, columns_, false, to);
+          break;
+        case PanelForm::kQ5_K:
+          pack_q4_k(rows, columns_, true, to);
           break;
         case PanelForm::kQ6_K:
           pack_q6_k(rows, columns_, to);

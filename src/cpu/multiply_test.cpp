@@ -71,7 +71,7 @@ const Case kCases[] = {
     {DType::kF16, 64, 513},   {DType::kBF16, 31, 7},    {DType::kBF16, 65, 513},  {DType::kQ8_0, 33, 32},
     {DType::kQ8_0, 40, 288},  {DType::kQ4_0, 33, 96},   {DType::kQ4_0, 64, 544},  {DType::kQ4_K, 33, 256},
     {DType::kQ4_K, 40, 1024}, {DType::kQ6_K, 33, 256},  {DType::kQ6_K, 40, 768},  {DType::kQ5_K, 33, 256},
-    {DType::kQ5_0, 7, 64},
+    {DType::kQ5_K, 40, 768},  {DType::kQ4_1, 33, 96},   {DType::kQ4_1, 64, 544},  {DType::kQ5_0, 7, 64},
 };
 
 class Multiply : public testing::TestWithParam<Case> {
