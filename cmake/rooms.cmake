@@ -59,7 +59,7 @@ function(plumb_models name)
 endfunction()
 
 # plumb_cpu_flags(FOLDER): those files of FOLDER that are named after an instruction set are compiled for it; which of them
-# runs is decided at run time. On other processors than x86-64 they are left out.
+# runs is decided at run time. On processors of another kind they are left out.
 function(plumb_cpu_flags folder)
   set(avx2 -mavx2 -mfma -mf16c)
   set(avxvnni ${avx2} -mavxvnni)
@@ -67,11 +67,17 @@ function(plumb_cpu_flags folder)
   set(avx512vnni ${avx512} -mavx512vnni)
   set(avx512bf16 ${avx512vnni} -mavx512bf16)
   set(amx ${avx512bf16} -mamx-tile -mamx-int8 -mamx-bf16)
-  foreach(isa avx2 avxvnni avx512 avx512vnni avx512bf16 amx)
+  set(neon -march=armv8.2-a+dotprod)
+  foreach(isa avx2 avxvnni avx512 avx512vnni avx512bf16 amx neon)
     set(file ${CMAKE_SOURCE_DIR}/${folder}/${isa}.cpp)
+    if(isa STREQUAL "neon")
+      set(processor "aarch64|arm64")
+    else()
+      set(processor "x86_64|AMD64")
+    endif()
     if(NOT EXISTS ${file})
       continue()
-    elseif(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    elseif(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "${processor}")
       set_source_files_properties(${file} PROPERTIES HEADER_FILE_ONLY ON)
     else()
       # GCC 12 sees its own headers' undefined vectors as mistakes (GCC bug 105593).

@@ -1,5 +1,10 @@
-// CPUID, by the compiler's own reading of it, which includes what the operating system saves.
+// CPUID, by the compiler's own reading of it, which includes what the operating system saves; on AArch64 what Linux says.
 #include "cpu/isa.h"
+
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include <string>
 
@@ -8,7 +13,7 @@
 namespace plumb::cpu {
 
 std::string_view to_string(Isa isa) {
-  constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16"};
+  constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon"};
   return kNames[static_cast<std::size_t>(isa)];
 }
 
@@ -27,6 +32,10 @@ std::vector<Isa> available_isas() {
   if (!__builtin_cpu_supports("avx512vnni")) return found;
   found.push_back(Isa::kAvx512Vnni);
   if (__builtin_cpu_supports("avx512bf16")) found.push_back(Isa::kAvx512Bf16);
+#elif defined(__aarch64__) && defined(__APPLE__)
+  found.push_back(Isa::kNeon);
+#elif defined(__aarch64__) && defined(__linux__)
+  if ((getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0) found.push_back(Isa::kNeon);
 #endif
   return found;
 }
@@ -57,7 +66,11 @@ const Kernels& kernels_for(Isa isa) {
       return kAvx512VnniKernels;
     case Isa::kAvx512Bf16:
       return kAvx512Bf16Kernels;
+    case Isa::kNeon:
+      break;
   }
+#elif defined(__aarch64__)
+  if (isa == Isa::kNeon) return kNeonKernels;
 #endif
   static_cast<void>(isa);
   return kPortableKernels;

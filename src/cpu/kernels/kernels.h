@@ -28,8 +28,10 @@ enum class PanelForm : std::uint8_t {
   kBF16,  // 2 columns: 32 pairs
   kQ8_0,  // 32 columns: 32 half scales, then 8 times 32 groups of 4 codes; a code is stored + 128
   kQ4_0,  // 32 columns: 32 half scales, then 4 times 32 groups of 4 bytes: columns 4 j, and 16 + 4 j in the high nibbles
+  kQ4_1,  // 32 columns: 32 half scales, 32 half minima (which are added), then as kQ4_0
   kQ4_K,  // 256 columns: 32 half d, 32 half dmin, 8 times 32 scales, 8 times 32 minima (bytes), then for each of 4 pairs of
           // 32 columns 8 times 32 groups of 4 bytes, the second 32 in the high nibbles
+  kQ5_K,  // as kQ4_K, then 8 times 32 groups of 4 bytes: bit b is the fifth of columns 32 b + 4 j
   kQ6_K,  // 256 columns: 32 half d, 16 times 32 scales (int8), then for each half 16 times 32 groups of 4 bytes of low
           // nibbles and 8 times 32 groups of 4 bytes of high pairs of bits
 };
@@ -145,5 +147,6 @@ extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
 extern const Kernels kAvx512VnniKernels;
 extern const Kernels kAvx512Bf16Kernels;
+extern const Kernels kNeonKernels;
 
 }  // namespace plumb::cpu
