@@ -26,7 +26,26 @@ class Changed final : public Weight {
   Read read_;
 };
 
+class Constant final : public Weight {
+ public:
+  Constant(Shape shape, double value) : shape_(std::move(shape)), value_(value) {}
+  const Shape& shape() const override { return shape_; }
+  void read_row(std::int64_t, std::span<double> out) const override {
+    std::ranges::fill(out, value_);
+  }
+  std::string format() const override { return "constant"; }
+  std::uint64_t stored_bytes() const override { return 0; }
+
+ private:
+  Shape shape_;
+  double value_;
+};
+
 }  // namespace
+
+WeightPtr constant(Shape shape, double value) {
+  return std::make_shared<Constant>(std::move(shape), value);
+}
 
 WeightPtr reordered_rows(WeightPtr weight, std::vector<std::int64_t> order) {
   return std::make_shared<Changed>(

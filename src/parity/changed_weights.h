@@ -20,6 +20,9 @@ struct RowOf {
 };
 WeightPtr rows_of(std::vector<WeightPtr> weights, std::vector<RowOf> order);
 
+// Every element is `value`.
+WeightPtr constant(Shape shape, double value);
+
 // Every element times `factor`.
 WeightPtr scaled(WeightPtr weight, double factor);
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "engine/sampler.h"
 
@@ -77,6 +78,43 @@ Residual choice_residual(const Tensor& chosen, const Tensor& scores, double nois
   r.relative_l2 = r.worst_row = r.largest = static_cast<double>(wrong) / tokens;
   r.bit_match = 1 - r.relative_l2;
   return r;
+}
+
+// Over keys: a side that holds fewer columns lacks the oldest or the newest ones, which the other must mask.
+Residual keyed_residual(const Tensor& y, const Tensor& f, bool scores) {
+  if (y.shape == f.shape) return residual(y, f);
+  if (y.shape.size() != f.shape.size() ||
+      !std::equal(y.shape.begin(), y.shape.end() - 1, f.shape.begin()))
+    return kIncomparable;
+  const std::int64_t width = std::max(y.shape.back(), f.shape.back());
+  const double nothing = scores ? -std::numeric_limits<double>::infinity() : 0;
+  const auto widened = [&](const Tensor& x, bool newest_last) {
+    Shape shape = x.shape;
+    shape.back() = width;
+    Tensor wide(shape);
+    std::ranges::fill(wide.data, nothing);
+    const std::int64_t own = x.shape.back();
+    const auto rows = own > 0 ? static_cast<std::int64_t>(x.data.size()) / own : 0;
+    for (std::int64_t r = 0; r < rows; ++r) {
+      std::copy_n(x.data.begin() + r * own, own,
+                  wide.data.begin() + r * width + (newest_last ? width - own : 0));
+    }
+    return wide;
+  };
+  const Residual last = residual(widened(y, true), widened(f, true));
+  const Residual first = residual(widened(y, false), widened(f, false));
+  return first.relative_l2 < last.relative_l2 ? first : last;
+}
+
+bool over_keys(const Stage& stage, int output) {
+  return output < 2 && (std::holds_alternative<Attend>(stage.operation) ||
+                        std::holds_alternative<AttendShared>(stage.operation));
+}
+
+// Entries that a choice yields: another number of them than ours is a fault of the choice, not a trace that cannot be read.
+bool chosen_entries(const Stage& stage, int output) {
+  return (std::holds_alternative<Router>(stage.operation) && output > 0) ||
+         (std::holds_alternative<Index>(stage.operation) && output == 1);
 }
 
 }  // namespace
@@ -155,6 +193,10 @@ std::shared_ptr<const Tensor> Checker::report(std::size_t step, Value value, Rep
              some->values.tokens() == 1 && tokens > 1 &&
              std::equal(output.shape.begin(), output.shape.end(), some->values.shape.begin() + 1)) {
     result = wrap(some);  // the last token alone
+  } else if (some && chosen_entries(network_.graph.stages[static_cast<std::size_t>(value.stage)],
+                                    value.output) &&
+             some->values.shape.size() == 2 && some->values.tokens() == tokens) {
+    result = wrap(some);
   }
   return reports_[key] = std::move(result);
 }
@@ -205,8 +247,15 @@ std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) 
               .fails = false};
   check.reported = as;
   const Tensor exact = reported(check, exact_.computed(step, value));
-  if (exact.shape != held->shape) return std::nullopt;
+  const bool other_count = exact.shape != held->shape && chosen_entries(stage, value.output);
+  if (exact.shape != held->shape && !over_keys(stage, value.output) && !other_count)
+    return std::nullopt;
   check.residual = compared(check, exact_);
+  if (other_count) {  // ids are compared as they are
+    check.budget = 1e-6;
+    check.fails = true;
+    return check;
+  }
   // Near ties of a router may fall either way; what they do to the weights is judged there.
   check.exact = std::holds_alternative<Router>(stage.operation) && value.output == 1;
   const bool chosen = std::holds_alternative<Index>(stage.operation) && value.output == 1;
@@ -263,10 +312,13 @@ Residual Checker::compared(const Check& check, Recompute& recompute) const {
                                      check.reported});
   const Stage& stage = network_.graph.stages[static_cast<std::size_t>(check.value.stage)];
   if (std::holds_alternative<Index>(stage.operation) && check.value.output == 1) {
+    if (recompute.computed(check.step, check.value).shape != held.shape) return kIncomparable;
     const double noise = 64 * unit_of(type_);
     return choice_residual(held, recompute.computed(check.step, {check.value.stage, 0}), noise);
   }
   const Tensor value = reported(check, recompute.computed(check.step, check.value));
+  if (over_keys(stage, check.value.output))
+    return keyed_residual(held, value, check.value.output == 0);
   return value.shape == held.shape ? residual(held, value) : kIncomparable;
 }
 
@@ -282,6 +334,11 @@ Trial::Trial(Checker& checker, const Check& check, Patch base)
       serial_(1),
       recompute_(checker.exact_, checker.pool_, base_, touched_stages(checker.network_, base_)),
       before_(checker.compared(check, recompute_)) {}
+
+std::int64_t Trial::known_tokens() const {
+  const TraceStep& pass = checker_.captured().steps()[check_.step];
+  return pass.first + pass.count;
+}
 
 Residual Trial::under(const Patch& patch, const std::set<int>& touched) const {
   Recompute recompute(recompute_, serial_, patch, touched);

@@ -100,6 +100,7 @@ class Trial {
 
   const Patch& base() const { return base_; }
   const Residual& before() const { return before_; }  // under the base alone
+  std::int64_t known_tokens() const;  // fed when the check's pass ends
   // `patch` contains the base; `touched` are the stages at which it says something else.
   Residual under(const Patch& patch, const std::set<int>& touched) const;
 

@@ -86,12 +86,23 @@ void gate_hypotheses(const std::string& role, std::vector<Hypothesis>& list) {
         return Outputs{std::move(y)};
       }));
   list.push_back(computing<Gated>(
-      {"50", "gated.present", role == "mlp.act" ? "the activation stands alone: nothing is gated"
+      {"50", "gated.present", role == "mlp.act" ? "the up projection stands alone: nothing is gated"
                                                 : "the output gate is not applied",
        true, false},
       [](const Stage&, const StageOperands& operands, const StageContext&) {
         return Outputs{*operands.inputs[1]};
       }));
+  if (role == "mlp.act") {
+    list.push_back(computing<Gated>(
+        {"50", "gated.up", "the activation stands alone: it multiplies nothing", true, false},
+        [](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+          Tensor ones = *operands.inputs[1];
+          std::ranges::fill(ones.data, 1 - std::get<Gated>(stage.operation).up_offset);
+          StageOperands alone = operands;
+          alone.inputs[1] = &ones;
+          return run_stage(stage, alone, context);
+        }));
+  }
   list.push_back(computing<Gated>(
       {"50", "gated.limit_sides", "the gate is clamped from below, too", std::string("above"),
        std::string("both sides")},

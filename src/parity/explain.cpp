@@ -264,7 +264,7 @@ void Explainer::name(const Check& check, const Outcome& outcome,
     finding.found = h.range ? FieldValue(cause.value) : h.found;
     if (h.range && h.range->integer)
       finding.found = static_cast<std::int64_t>(std::llround(cause.value));
-    if (h.field == "attend.window" && check.step > 0) {
+    if ((h.field == "attend.window" || h.field == "attend.future") && check.step > 0) {
       finding.row = finding.cause_row = "46";
       finding.cause = "the decode step sees another set of cached keys";
     }

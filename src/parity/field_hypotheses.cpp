@@ -232,6 +232,8 @@ std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config
     auto own = model_snaps(stage.operation, name, stage, config);
     own.insert(own.end(), range.snaps.begin(), range.snaps.end());
     range.snaps = std::move(own);
+    if (std::holds_alternative<Rope>(stage.operation) && name == "dims")
+      range.high = static_cast<double>(stage.outputs[0].shape.back());
     const double probe = range.snaps.empty() ? range.low : range.snaps.front();
     if (!concerns(stage.operation, name, probe, stage, network)) return;
     list.push_back({.row = std::string(cause->row),
@@ -257,7 +259,8 @@ std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config
 std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config& config,
                                          int index) {
   auto list = field_hypotheses(network, config, index);
-  for (auto&& more : {structural_hypotheses(network, index), computed_hypotheses(network, index)})
+  for (auto&& more : {structural_hypotheses(network, index), computed_hypotheses(network, index),
+                      attention_hypotheses(network, index), block_hypotheses(network, index)})
     list.insert(list.end(), more.begin(), more.end());
   return list;
 }

@@ -40,11 +40,14 @@ struct Hypothesis {
 std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config& config,
                                          int index);
 
-// The parts of it: by the stage's fields, by its place in the network, and by other arithmetic on the same operands.
+// The parts of it: by the stage's fields, by its place in the network, by other arithmetic on the same operands, by what attention
+// sees, and by what stands around the stage in its block.
 std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config& config,
                                          int index);
 std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> computed_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> block_hypotheses(const BoundGraph& network, int index);
 
 // What rows.cpp knows about a field. A field without an entry is not tried.
 struct FieldCause {

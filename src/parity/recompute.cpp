@@ -180,8 +180,11 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
                              .pool = &pool_,
                              .known_length = pass.first + pass.count,
                              .all_outputs = true};
+  // Other arithmetic is of the stage's own operation: where the patch puts another in its place, that one runs.
   const auto other = patch(step).computations.find(index);
-  auto& result = computed_[key] = other != patch(step).computations.end()
+  const bool own = stage.operation.index() ==
+                   network_.graph.stages[static_cast<std::size_t>(index)].operation.index();
+  auto& result = computed_[key] = own && other != patch(step).computations.end()
                                       ? other->second(stage, operands, context)
                                       : run_stage(stage, operands, context);
   if (!stage.states.empty()) states_after_[key] = std::move(states);

@@ -72,7 +72,7 @@ const std::vector<FieldCause>& causes() {
       {"attend", "soft_cap", "41", "the attention scores' soft cap is missing or wrong", kCap},
       {"attend", "sinks", "45", "the attention sinks are left out", std::nullopt},
       {"attend", "future", "44", "the causal mask is off by one",
-       Range{-1, 4, false, true, {1, -1, 2}}},
+       Range{-1, 1e6, false, true, {1, -1, 2, 3, 1e6}}},
       {"gated", "activation", "49", "the activation function is another", std::nullopt},
       {"gated", "limit", "50", "the gate's clamp is missing or wrong", kLimit},
       {"gated", "sigmoid_slope", "50", "the slope inside the gate's sigmoid is wrong", kSlope},

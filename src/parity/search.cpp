@@ -12,6 +12,7 @@ namespace {
 constexpr int kGridPoints = 25;
 constexpr int kRefinements = 40;
 constexpr int kPatience = 10;  // refinements
+constexpr double kMostIntegers = 128;  // values of a whole number that are all tried
 constexpr std::size_t kSmallNetwork = 260;  // stages; beyond, single stages of a role are not tried
 constexpr double kNoEffect = 1e-9;          // of the residual: the hypothesis changes nothing here
 
@@ -182,9 +183,11 @@ void Search::solve(const Probe& probe, Attempt& candidate, Effort effort) const 
     return r;
   };
   if (range.integer) {
-    const double span = range.high - range.low;
-    if (span > 64) return;
-    for (double value = range.low; value <= range.high; ++value)
+    // Counts of tokens go as far as there are tokens.
+    const double most = std::min(range.high, static_cast<double>(probe.trial.known_tokens()) + 1);
+    const double high = range.low >= 1 && range.high > kMostIntegers ? most : range.high;
+    if (high - range.low > kMostIntegers) return;
+    for (double value = range.low; value <= high; ++value)
       try_value(value);
     return;
   }

@@ -2,9 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/float_bits.h"
 #include "graph/builder.h"
-#include "graph/rope.h"
 #include "parity/changed_weights.h"
 #include "parity/hypothesis.h"
 
@@ -306,18 +304,6 @@ void borrowed_conventions(const BoundGraph& network, int index, std::vector<Hypo
   }
 }
 
-// Frequencies as bfloat16 holds them, said as divisors of the right ones.
-bool coarse_frequencies(const BoundGraph& network, int index, double, Patch& patch) {
-  Stage& stage = patched_stage(network, index, patch);
-  auto* rope = std::get_if<Rope>(&stage.operation);
-  if (rope == nullptr || !rope->frequencies.divisors.empty()) return false;
-  for (const double frequency : inverse_frequencies<double>(rope->frequencies, rope->dims, 1)) {
-    rope->frequencies.divisors.push_back(frequency /
-                                         round_to_bfloat16(static_cast<float>(frequency)));
-  }
-  return true;
-}
-
 }  // namespace
 
 std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index) {
@@ -380,9 +366,6 @@ std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int ind
                    back ? "the attention output is not rotated back at the query's position"
                         : "the rotation is left out",
                    true, false, leave_out<Rope>));
-    list.push_back(structural("37", "rope.frequency_precision",
-                              "the rotary frequencies are rounded to bfloat16",
-                              std::string("float32"), std::string("bfloat16"), coarse_frequencies));
   }
   if (std::holds_alternative<Clamp>(stage.operation)) {
     list.push_back(

@@ -1,0 +1,520 @@
+"""A small engine that shares nothing with Plumb: dense and routed decoders in torch, with a switch for each fault of the catalogue
+(independent_faults.py). It is what the diagnosis is judged by: no code of the house knows what is planted, or computes it.
+
+>>> run = Engine(folder, {"rope_interleaved": True}).run(ids, steps=2)
+>>> run.values[0]["layers.0.attn.q_rope"]
+"""
+
+import functools
+import json
+import math
+import pathlib
+from dataclasses import dataclass, field
+
+import torch
+from safetensors import safe_open
+
+GELU_TANH = lambda x: torch.nn.functional.gelu(x, approximate="tanh")  # noqa: E731
+ACTIVATIONS = {
+    "silu": torch.nn.functional.silu,
+    "gelu_pytorch_tanh": GELU_TANH,
+    "gelu": torch.nn.functional.gelu,
+    "relu": torch.relu,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+}
+GEMMA = ("gemma2", "gemma3_text")
+NORMS_AFTER = ("olmo2", "olmo3")  # no norm before a branch, one behind it
+ROUTED = ("olmoe", "mixtral", "qwen3_moe", "gpt_oss")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A fault's value in some layers only."""
+
+    value: object
+    layers: tuple
+
+
+@dataclass
+class Run:
+    """What was computed: for each pass its first position, its ids and a value by stage."""
+
+    firsts: list = field(default_factory=list)
+    ids: list = field(default_factory=list)
+    values: list = field(default_factory=list)
+    generated: list = field(default_factory=list)
+
+
+def read_config(folder):
+    config = json.loads((pathlib.Path(folder) / "config.json").read_text())
+    return config.get("text_config", config)
+
+
+@functools.lru_cache(maxsize=2)
+def read_weights(folder, dtype):
+    weights = {}
+    for path in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                weights[name.removeprefix("language_model.")] = file.get_tensor(name).to(dtype)
+    return weights
+
+
+class Engine:
+    """`faults`: a name and its number, or True, or Planted."""
+
+    def __init__(self, folder, faults=None, dtype=torch.float32):
+        self.c = read_config(folder)
+        self.kind, self.dtype, self.faults = self.c["model_type"], dtype, dict(faults or {})
+        self.weights = read_weights(folder, dtype)
+        c = self.c
+        self.hidden, self.heads = c["hidden_size"], c["num_attention_heads"]
+        self.kv_heads = c["num_key_value_heads"]
+        self.head_dim = c.get("head_dim") or self.hidden // self.heads
+        self.eps = c["rms_norm_eps"]
+        self.layers = c["num_hidden_layers"]
+        self.gemma = self.kind in GEMMA
+        types = c.get("layer_types") or ["full_attention"] * self.layers
+        if self.kind == "smollm3" or c.get("use_sliding_window", True) is False:
+            types = types if c.get("use_sliding_window") else ["full_attention"] * self.layers
+        self.types = types
+        self.now = self.layer = None
+
+    # Faults.
+
+    def f(self, name):
+        """The fault's value where it is planted in this layer; None elsewhere."""
+        value = self.faults.get(name)
+        if isinstance(value, Planted):
+            return value.value if self.layer in value.layers else None
+        return value
+
+    # Parts.
+
+    def w(self, name):
+        prefix = "model." if self.layer is None else f"model.layers.{self.layer}."
+        return self.weights.get(prefix + name)
+
+    def note(self, stage, value):
+        name = stage if self.layer is None else f"layers.{self.layer}.{stage}"
+        self.now[name] = value.clone()
+        return value
+
+    def norm(self, x, weight, which):
+        """`which`: attn, mlp, q, k, final, post."""
+        eps = self.f(f"eps_{which}") or self.f("eps") or self.eps
+        offset = 1 if self.gemma else 0
+        if (other := self.f("offset")) is not None:
+            offset = other
+        h = x.float()
+        if self.f("layer_norm"):
+            h = h - h.mean(-1, keepdim=True)
+        ms = h.pow(2).mean(-1, keepdim=True)
+        h = h / (ms.sqrt() + eps) if self.f("eps_outside") else h * torch.rsqrt(ms + eps)
+        if self.gemma or self.kind in (*NORMS_AFTER, "gpt_oss"):
+            return (h * (weight.float() + offset)).to(self.dtype)
+        return h.to(self.dtype) * (weight + offset)
+
+    def linear(self, x, name, stage, rows=None):
+        weight, bias = self.w(name + ".weight"), self.w(name + ".bias")
+        if rows is not None:
+            weight = weight[rows]
+        if self.f(f"transposed_{stage}"):
+            weight = weight.T
+        if (factor := self.f(f"weight_scale_{stage}")) is not None:
+            weight = weight * factor
+        if (heads := self.f(f"rows_{stage}")) is not None:
+            weight = self.reordered(weight, heads)
+            bias = None if bias is None else self.reordered(bias, heads)
+        if self.f(f"shard_{stage}"):
+            half = weight.shape[1] // 2
+            return x[..., :half] @ weight[:, :half].T if bias is None else x[..., :half] @ weight[:, :half].T + bias
+        y = x @ weight.T
+        return y if bias is None or self.f(f"no_bias_{stage}") else y + bias
+
+    def reordered(self, weight, heads):
+        """The rows of each head as a converter for neighbouring pairs leaves them ("neighbours"), or put back when they never
+        were so ("halves")."""
+        count = self.kv_heads if heads[1] == "k" else self.heads
+        inner = (2, -1) if heads[0] == "neighbours" else (-1, 2)
+        return weight.reshape(count, *inner, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+
+    def frequencies(self):
+        """Of this layer: inverse frequencies and what cos and sin are multiplied by."""
+        c, kind = self.c, self.types[self.layer]
+        if self.f("rope_other_type"):
+            kind = "full_attention" if kind == "sliding_attention" else "sliding_attention"
+        rope = c["rope_parameters"]
+        rope = rope if "rope_theta" in rope else rope[kind]
+        theta = self.f("theta") or rope["rope_theta"]
+        dims = int(self.head_dim * (rope.get("partial_rotary_factor") or 1)) if self.kind in ("phi3", "glm4") else self.head_dim
+        dims = self.f("rope_dims") or dims
+        over = self.head_dim if self.f("rope_denominator") else dims
+        inv = theta ** (-torch.arange(0, dims, 2).double() / over)
+        scaling, factor, amount = rope["rope_type"], rope.get("factor", 1.0), 1.0
+        factor = self.f("rope_factor") or factor
+        if self.f("rope_factor_inverted"):
+            factor = 1 / factor
+        if self.f("scaling_ignored"):
+            scaling = "default"
+        if self.f("scaling_linear"):
+            scaling = "linear"
+        original = rope.get("original_max_position_embeddings")
+        original = self.f("rope_original") or original
+        if scaling == "linear":
+            inv = inv / factor
+        elif scaling == "llama3":
+            low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+            if self.f("rope_low_high"):
+                low, high = self.f("rope_low_high")
+            length = 2 * math.pi / inv
+            smooth = (original / length - low) / (high - low)
+            mid = (1 - smooth) * inv / factor + smooth * inv
+            inv = torch.where(length > original / low, inv / factor, torch.where(length < original / high, inv, mid))
+        elif scaling == "yarn":
+            fast, slow = rope.get("beta_fast") or 32, rope.get("beta_slow") or 1
+            if self.f("yarn_betas"):
+                fast, slow = self.f("yarn_betas")
+
+            def place(rotations):
+                return dims * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+
+            low, high = place(fast), place(slow)
+            truncate = rope.get("truncate", True)
+            if self.f("yarn_truncate") is not None:
+                truncate = self.f("yarn_truncate")
+            if truncate:
+                low, high = math.floor(low), math.ceil(high)
+            low, high = max(low, 0), min(high, dims - 1)
+            ramp = ((torch.arange(dims // 2).double() - low) / max(high - low, 0.001)).clamp(0, 1)
+            inv = inv / factor * ramp + inv * (1 - ramp)
+            amount = 0.1 * math.log(factor) + 1
+        elif scaling == "longrope":
+            long = self.known > original
+            if self.f("longrope_other"):
+                long = not long
+            inv = inv / torch.tensor(rope["long_factor" if long else "short_factor"], dtype=torch.double)
+            ratio = c["max_position_embeddings"] / original
+            amount = 1.0 if ratio <= 1 else math.sqrt(1 + math.log(ratio) / math.log(original))
+        if self.f("rope_amount") is not None:
+            amount = self.f("rope_amount") if self.f("rope_amount") != "squared" else amount**2
+        if self.f("inv_freq_bf16"):
+            inv = inv.to(torch.bfloat16)
+        return inv.float(), amount
+
+    def rotate(self, x, which, positions):
+        """x: [tokens, heads, head_dim]"""
+        if self.f(f"no_rope_{which}") or self.nope():
+            return x
+        positions = positions + (self.f(f"offset_{which}") or 0)
+        inv, amount = self.frequencies()
+        dims = 2 * len(inv)
+        angle = positions.float()[:, None] * inv[None]
+        if self.f("rope_backwards"):
+            angle = -angle
+        cos, sin = (angle.cos() * amount).to(self.dtype)[:, None], (angle.sin() * amount).to(self.dtype)[:, None]
+        first = x.shape[-1] - dims if self.f("rope_slice_last") else 0
+        part = x[..., first : first + dims]
+        neighbours = self.kind == "glm4"
+        if self.f("rope_interleaved"):
+            neighbours = not neighbours
+        if neighbours:
+            a, b = part[..., 0::2], part[..., 1::2]
+            turned = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
+        else:
+            a, b = part[..., : dims // 2], part[..., dims // 2 :]
+            turned = torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+        return torch.cat([x[..., :first], turned, x[..., first + dims :]], -1)
+
+    def nope(self):
+        """Whether this layer has no rotation."""
+        if self.kind != "smollm3":
+            return False
+        plan = self.c["no_rope_layers"]
+        if self.f("nope_ignored"):
+            return False
+        if self.f("nope_polarity"):
+            return bool(plan[self.layer])
+        return not plan[(self.layer + (self.f("nope_shift") or 0)) % self.layers]
+
+    def qk_norm(self, x, which):
+        weight = self.w(f"self_attn.{which}_norm.weight")
+        if weight is None or self.f(f"no_{which}_norm"):
+            return x
+        if self.f("qk_norm_swapped"):
+            weight = self.w(f"self_attn.{'k' if which == 'q' else 'q'}_norm.weight")
+        whole = weight.numel() != self.head_dim
+        if self.f("qk_norm_span"):
+            return self.norm(x, weight.view(-1, self.head_dim) if whole else weight, which)
+        return self.norm(x.flatten(1), weight, which).view(x.shape) if whole else self.norm(x, weight, which)
+
+    def project(self, x):
+        if self.f("qkv_by_group") or self.kind == "phi3":
+            names = [f"self_attn.{n}_proj" for n in "qkv"]
+            fused = self.w("self_attn.qkv_proj.weight")
+            biases = None
+            if fused is None:
+                fused = torch.cat([self.w(n + ".weight") for n in names])
+                biases = [self.w(n + ".bias") for n in names]
+                biases = torch.cat(biases) if biases[0] is not None else None
+            y = x @ fused.T
+            y = y if biases is None else y + biases
+            sizes = [self.heads * self.head_dim] + 2 * [self.kv_heads * self.head_dim]
+            if not self.f("qkv_by_group"):
+                return y.split(sizes, -1)
+            group = self.heads // self.kv_heads
+            y = y.view(len(x), self.kv_heads, group + 2, self.head_dim)
+            return y[:, :, :group].flatten(1), y[:, :, group].flatten(1), y[:, :, group + 1].flatten(1)
+        return [self.linear(x, f"self_attn.{n}_proj", n) for n in "qkv"]
+
+    def scale(self):
+        scale = self.c.get("query_pre_attn_scalar", self.head_dim) ** -0.5
+        if self.f("scale_of_head_dim"):
+            scale = self.head_dim**-0.5
+        if self.f("scale_inverse_dim"):
+            scale = 1 / self.head_dim
+        return scale * (self.f("scale") or 1)
+
+    def mask(self, queries, keys):
+        """What each query may see, by positions."""
+        ahead = keys[None] - queries[:, None]
+        seen = ahead <= (self.f("future") or 0)
+        if self.f("bidirectional"):
+            seen = torch.ones_like(seen)
+        sliding = self.types[self.layer] == "sliding_attention"
+        if self.f("window_everywhere") and self.c.get("sliding_window"):
+            sliding = True
+        if self.f("window_inverted"):
+            sliding = not sliding
+        if sliding and not self.f("window_ignored"):
+            window = self.c["sliding_window"] + (self.f("window_more") or 0)
+            seen &= ahead > -window
+        return seen
+
+    def attention(self, x, positions, cache):
+        n = len(x)
+        q, k, v = (y.reshape(n, -1, self.head_dim) for y in self.project(x))
+        for name, value in zip("qkv", (q, k, v), strict=True):
+            self.note(f"attn.{name}", value)
+        has_norm = self.w("self_attn.q_norm.weight") is not None
+        late = self.f("qk_norm_after_rope") and has_norm
+        if has_norm and not late:
+            q, k = self.note("attn.q_norm", self.qk_norm(q, "q")), self.note("attn.k_norm", self.qk_norm(k, "k"))
+        q, k = self.rotate(q, "q", positions), self.rotate(k, "k", positions)
+        if late:
+            q, k = self.qk_norm(q, "q"), self.qk_norm(k, "k")
+        if not self.nope_stage():
+            self.note("attn.q_rope", q), self.note("attn.k_rope", k)
+        k, v, at = self.remember(cache, k, v, positions)
+        group = self.heads // self.kv_heads
+        kk, vv = (y.repeat(1, group, 1) if self.f("kv_tiled") else y.repeat_interleave(group, 1) for y in (k, v))
+        scores = torch.einsum("qhd,khd->qhk", q, kk)
+        cap = self.c.get("attn_logit_softcapping") if not self.f("no_soft_cap") else None
+        cap = self.f("soft_cap") or cap
+        scale = self.scale()
+        if self.f("scale_after_cap") and cap:
+            scores = cap * torch.tanh(scores / cap) * scale
+        else:
+            scores = scores * scale
+            scores = cap * torch.tanh(scores / cap) if cap else scores
+        seen = self.mask(positions, at)
+        scores = scores.masked_fill(~seen[:, None], -torch.inf)
+        self.note("attn.scores", scores)
+        sinks = self.w("self_attn.sinks")
+        if self.f("sink_zero"):
+            sinks = torch.zeros(self.heads, dtype=self.dtype)
+        if sinks is not None and not self.f("no_sinks"):
+            sinks = sinks.roll(1) if self.f("sinks_rolled") else sinks
+            sinks = sinks * (scale if self.f("sinks_scaled") else 1)
+            joined = torch.cat([scores, sinks[None, :, None].expand(n, -1, 1)], -1)
+            probs = torch.softmax(joined.float(), -1).to(self.dtype)[..., :-1]
+        else:
+            probs = torch.softmax(scores.float(), -1).to(self.dtype)
+        probs = self.note("attn.probs", self.unknown("probs", probs))
+        context = torch.einsum("qhk,khd->qhd", probs, vv)
+        context = self.note("attn.context", self.unknown("context", context))
+        return self.note("attn.out", self.unknown("out", self.linear(context.flatten(1), "self_attn.o_proj", "o")))
+
+    def nope_stage(self):
+        """The layer has no stage of its own for the rotation."""
+        return self.kind == "smollm3" and not self.c["no_rope_layers"][self.layer]
+
+    def remember(self, cache, k, v, positions):
+        """All keys and values so far with their positions; a fault makes the cache forget or overwrite."""
+        old = cache.get(self.layer)
+        if old is None:
+            cache[self.layer] = (k, v, positions)
+            return cache[self.layer]
+        keys, values, at = (torch.cat([a, b]) for a, b in zip(old, (k, v, positions), strict=True))
+        cache[self.layer] = (keys, values, at)
+        if self.f("kv_own_missing"):
+            return tuple(y[:-1] for y in (keys, values, at))
+        if lost := self.f("kv_first_lost"):
+            return keys[lost:], values[lost:], at[lost:]
+        if self.f("kv_slot_overwritten"):  # the new row goes where the first was, in every pass anew
+            keys, values = (torch.cat([new, kept[1:]]) for new, kept in ((k, old[0]), (v, old[1])))
+            cache[self.layer] = (keys, values, torch.cat([positions, at[1:-1]]))
+            return cache[self.layer]
+        if self.f("kv_stale"):  # the last row was not written: it is the one before
+            keys, values = keys.clone(), values.clone()
+            keys[-1], values[-1] = keys[-2], values[-2]
+        if factor := self.f("kv_scale"):
+            keys = torch.cat([keys[: -len(k)] * factor, keys[-len(k) :]])
+        return keys, values, at
+
+    def unknown(self, where, value):
+        change = self.f(f"unknown_{where}")
+        return value if change is None else change(value)
+
+    def gated(self, gate, up):
+        c = self.c
+        if self.kind == "gpt_oss":
+            limit = None if self.f("no_limit") else self.f("limit") or c["swiglu_limit"]
+            alpha = self.f("alpha") or c["swiglu_alpha"]
+            if limit:
+                gate = gate.clamp(min=-limit if self.f("limit_both_sides") else None, max=limit)
+                up = up.clamp(-limit, limit)
+            return (up + (0 if self.f("no_up_offset") else 1)) * (gate * torch.sigmoid(alpha * gate))
+        name = self.f("activation") or c.get("hidden_activation") or c["hidden_act"]
+        if self.f("gate_alone"):
+            return ACTIVATIONS[name](gate)
+        return ACTIVATIONS[name](gate) * up
+
+    def is_routed(self):
+        return self.kind in ROUTED and self.layer not in self.c.get("mlp_only_layers", [])
+
+    def mlp(self, x):
+        if self.is_routed():
+            return self.routed(x)
+        fused = self.w("mlp.gate_up_proj.weight")
+        if fused is None and self.f("gate_up_alternating"):
+            fused = torch.cat([self.w("mlp.gate_proj.weight"), self.w("mlp.up_proj.weight")])
+        if fused is not None:
+            y = x @ fused.T
+            gate, up = (y[..., 0::2], y[..., 1::2]) if self.f("gate_up_alternating") else y.chunk(2, -1)
+        else:
+            gate, up = self.linear(x, "mlp.gate_proj", "gate"), self.linear(x, "mlp.up_proj", "up")
+        if self.f("gate_up_exchanged"):
+            gate, up = up, gate
+        self.note("mlp.gate", gate), self.note("mlp.up", up)
+        act = self.note("mlp.act", self.unknown("act", self.gated(gate, up)))
+        return self.note("mlp.out", self.unknown("mlp_out", self.linear(act, "mlp.down_proj", "down")))
+
+    def expert(self, e, x):
+        if self.kind == "gpt_oss":
+            y = x @ self.w("mlp.experts.gate_up_proj")[e] + self.w("mlp.experts.gate_up_proj_bias")[e]
+            gate, up = y.chunk(2, -1) if self.f("experts_halves") else (y[..., 0::2], y[..., 1::2])
+            if self.f("experts_exchanged"):
+                gate, up = up, gate
+            return self.gated(gate, up) @ self.w("mlp.experts.down_proj")[e]
+        names = ("gate_proj", "down_proj", "up_proj") if self.kind != "mixtral" else ("w1", "w2", "w3")
+        place = "mlp" if self.kind != "mixtral" else "block_sparse_moe"
+        gate, down, up = (self.w(f"{place}.experts.{e}.{n}.weight") for n in names)
+        if self.f("experts_exchanged"):
+            gate, up = up, gate
+        return self.gated(x @ gate.T, x @ up.T) @ down.T
+
+    def routed(self, x):
+        c, routers = self.c, {"mixtral": "block_sparse_moe.gate", "gpt_oss": "mlp.router"}
+        logits = self.note("moe.logits", self.linear(x, routers.get(self.kind, "mlp.gate"), "router"))
+        count = c.get("num_local_experts") or c["num_experts"]
+        k = c["num_experts_per_tok"] + (self.f("experts_more") or 0)
+        scores = logits.float()
+        probs = scores.sigmoid() if self.f("router_sigmoid") else scores.softmax(-1)
+        self.note("moe.probs", probs.to(self.dtype))
+        renormalise = {"olmoe": c.get("norm_topk_prob"), "qwen3_moe": c.get("norm_topk_prob")}.get(self.kind, True)
+        renormalise = not renormalise if self.f("renormalise_other") else renormalise
+        weights, ids = probs.topk(k, -1)
+        if renormalise:
+            weights = weights / weights.sum(-1, keepdim=True)
+        weights = weights * (self.f("router_scale") or 1)
+        if self.f("weights_uniform"):
+            weights = torch.full_like(weights, 1 / k)
+        weights = weights.to(self.dtype)
+        self.note("moe.ids", ids), self.note("moe.weights", weights)
+        out = torch.zeros_like(x)
+        for e in range(count):
+            tokens, slots = torch.where(ids == e)
+            if not len(tokens):
+                continue
+            y = self.expert((e + 1) % count if self.f("experts_shifted") else e, x[tokens])
+            share = weights[tokens, slots][:, None]
+            if self.kind == "gpt_oss":
+                bias = self.w("mlp.experts.down_proj_bias")[e]
+                y = y * share + bias if self.f("expert_bias_unweighted") else (y + bias) * share
+            else:
+                y = y * share
+            out.index_add_(0, tokens, y)
+        return self.note("mlp.out", self.unknown("mlp_out", out))
+
+    def block(self, x, positions, cache):
+        after = self.kind in NORMS_AFTER
+        if self.f("layer_skipped"):
+            return x
+        sandwich = self.gemma or self.kind == "glm4" or after
+        post = {"glm4": ("post_self_attn_layernorm", "post_mlp_layernorm")}.get(
+            self.kind, ("post_attention_layernorm", "post_feedforward_layernorm")
+        )
+        pre = ("input_layernorm", "pre_feedforward_layernorm" if self.gemma else "post_attention_layernorm")
+        for half, (branch, before, behind) in enumerate(zip(("attn", "mlp"), pre, post, strict=True)):
+            entered = x if half == 0 else x
+            if half == 1 and self.f("parallel_block"):
+                entered = start
+            start = x
+            h = entered
+            if not after:
+                h = entered if self.f(f"no_{branch}_norm") else self.norm(
+                    entered, self.w((pre[0] if self.f("norm_weights_same") else before) + ".weight"), branch
+                )
+                self.note(f"{branch}.norm", h)
+            y = self.attention(h, positions, cache) if half == 0 else self.mlp(h)
+            if sandwich:
+                y = y if self.f(f"no_{branch}_post_norm") else self.norm(y, self.w(behind + ".weight"), "post")
+                self.note(f"{branch}.post_norm", y)
+            y = y * (self.f(f"branch_factor_{branch}") or 1)
+            x = y if self.f(f"no_residual_{branch}") else x * (self.f("residual_factor") or 1) + y
+            if self.f(f"no_{branch}"):
+                x = start
+            x = self.note("attn.residual" if half == 0 else "residual", self.unknown("residual", x))
+        return x
+
+    @torch.no_grad()
+    def run(self, ids, steps=2):
+        run, cache, fed, first = Run(), {}, torch.tensor(ids), 0
+        for step in range(steps + 1):
+            self.now, self.layer = {}, None
+            self.known = first + len(fed)
+            positions = torch.arange(first, first + len(fed))
+            if step and self.f("decode_offset"):
+                positions = positions + self.f("decode_offset")
+            run.firsts.append(first), run.ids.append(fed.tolist())
+            x = self.w("embed_tokens.weight")[fed]
+            scale = torch.tensor(self.hidden**0.5, dtype=self.dtype) if self.gemma and not self.f("embed_unscaled") else None
+            if self.f("embed_scale_bf16"):
+                scale = torch.tensor(self.hidden**0.5).bfloat16().to(self.dtype)
+            if self.f("embed_scaled"):
+                scale = torch.tensor(self.f("embed_scaled"), dtype=self.dtype)
+            x = self.note("embed", x if scale is None else x * scale)
+            for self.layer in range(self.layers):
+                x = self.block(x, positions, cache)
+                if self.f("layer_twice"):
+                    x = self.block(x, positions, {})
+            self.layer = None
+            if not self.f("no_final_norm"):
+                x = self.norm(x, self.w("norm.weight"), "final")
+            if self.f("final_norm_twice"):
+                x = self.norm(x, self.w("norm.weight"), "final")
+            self.note("norm", x)
+            head = self.weights.get("lm_head.weight")
+            if head is None or self.c.get("tie_word_embeddings") or self.f("head_tied"):
+                head = self.w("embed_tokens.weight")
+            logits = x @ head.T
+            cap = None if self.f("no_final_cap") else self.c.get("final_logit_softcapping")
+            if cap := self.f("final_cap") or cap:
+                logits = cap * torch.tanh(logits / cap)
+            logits = self.note("logits", self.unknown("logits", logits * (self.f("logits_scale") or 1)))
+            run.values.append(self.now)
+            first += len(fed)
+            fed = logits[-1:].argmax(-1)
+            run.generated.append(int(fed))
+        return run
