@@ -29,6 +29,13 @@ void run(const std::string& checkpoint, Captures captures, bool pairs, std::size
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     longest = std::max(longest, seconds);
+    constexpr double kLong = 10;
+    if (seconds > kLong) {
+      std::cout << "  " << seconds << " s:";
+      for (const Plant* plant : group)
+        std::cout << " " << plant->text();
+      std::cout << std::endl;
+    }
     ++planted;
     named += verdict.all_named() ? 1 : 0;
     at_stage += verdict.all_at_stage() ? 1 : 0;

@@ -75,6 +75,14 @@ class Recorded final : public Captured {
     return true;
   }
 
+  bool same_values(const Recorded& other) const {
+    return values_.size() == other.values_.size() &&
+           std::equal(values_.begin(), values_.end(), other.values_.begin(),
+                      [](const auto& a, const auto& b) {
+                        return a.second->values.data == b.second->values.data;
+                      });
+  }
+
  private:
   bool wants(const Stage& stage, const std::string& name) const {
     const std::string role = name_in_layer(name, stage.layer);
@@ -196,6 +204,9 @@ inline Verdict judge(const Model& model, const Recorded& recorded,
   const auto checks = checker.run({});
   const Explanation explanation = explain(checker, *model.config, checks);
   for (const Plant* plant : planted) {
+    Patch patch;
+    apply(model.network, *plant, patch);
+    const std::set<int> touched = touched_stages(model.network, patch);
     bool named = false;
     bool at_stage = false;
     for (const Finding& finding : explanation.findings) {
@@ -205,7 +216,7 @@ inline Verdict judge(const Model& model, const Recorded& recorded,
       named = named || row;
       for (const Check& check : checks) {
         if (check.stage == finding.stage && row && check.fails) {
-          at_stage = at_stage || std::any_of(plant->stages.begin(), plant->stages.end(), [&](int s) {
+          at_stage = at_stage || std::any_of(touched.begin(), touched.end(), [&](int s) {
                        return std::binary_search(check.span.begin(), check.span.end(), s);
                      });
         }
@@ -244,7 +255,8 @@ class Source {
         });
         if (!same && run({&plant}, pool) && shows(pool)) group.push_back(&plant);
       }
-      if (group.size() == count && run(group, pool) && shows(pool)) return group;
+      if (group.size() == count && run(group, pool) && shows(pool) && all_matter(group, pool))
+        return group;
     }
     return {};
   }
@@ -259,6 +271,19 @@ class Source {
     if (!apply(model_.network, a, of_a) || !apply(model_.network, b, of_b)) return false;
     return std::any_of(of_a.weights.begin(), of_a.weights.end(),
                        [&](const auto& entry) { return of_b.weights.contains(entry.first); });
+  }
+
+  // Whether each of a group changes what the others leave.
+  bool all_matter(const std::vector<const Plant*>& group, ThreadPool& pool) {
+    if (group.size() < 2) return true;
+    const std::unique_ptr<Recorded> together = std::move(recorded_);
+    bool matter = true;
+    for (const Plant* plant : group) {
+      std::vector<const Plant*> others = group;
+      std::erase(others, plant);
+      matter = matter && run(others, pool) && !together->same_values(*recorded_);
+    }
+    return matter && run(group, pool);
   }
 
   bool run(const std::vector<const Plant*>& group, ThreadPool& pool) {

@@ -294,6 +294,7 @@ void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
         other.inputs[1] = &positions;
         return run_stage(s, other, context);
       }));
+  list.back().later = true;
   list.push_back(computing(
       "37", "rope.frequency_precision", "the rotary frequencies are rounded to bfloat16",
       std::string("float32"), std::string("bfloat16"), is_rope,
@@ -388,6 +389,8 @@ std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int inde
   std::vector<Hypothesis> list;
   if (attends(stage)) {
     cache_hypotheses(list);
+    for (Hypothesis& hypothesis : list)
+      hypothesis.later = true;
     rotation_hypotheses(network, index, list);
   }
   if (attends(stage) || std::holds_alternative<AttendShared>(stage.operation))

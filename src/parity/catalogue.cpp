@@ -92,8 +92,7 @@ std::vector<CatalogueRow> weights() {
        "multiply by the stored scale once, at the extent the format says"},
       {"20d", "the cache's scales are missing",
        "first tokens fine; the error grows with the size of the keys",
-       "store and apply the scale of the eight-bit cache",
-       "not named: a trace holds no cache; row 46 or unexplained"},
+       "store and apply the scale of the eight-bit cache"},
       {"20e", "block scales are re-ordered", "magnitudes wrong by blocks, right as a set",
        "undo the kernel's own scale layout when reading the file's",
        "not named: a trace holds no weights; unexplained at the first product"},
@@ -191,7 +190,7 @@ std::vector<CatalogueRow> attention() {
       {"46", "a decode step sees wrong cached keys",
        "prefill exact, decode wrong from some position on",
        "check slots, ring size and eviction; compare cached keys with recomputed ones",
-       "`attend.window`, in a decode step"},
+       "`attend.window`, `attend.future`, in a decode step"},
       {"47", "part of a latent query or key is treated as the other",
        "only the rotated part (64 of 192) is off",
        "split into unrotated and rotated part as the model orders them; norm the latent with its "

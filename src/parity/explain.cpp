@@ -150,7 +150,7 @@ Explainer::Outcome Explainer::choose(const Check& check,
 // Hypotheses under which a token depends on later ones: no prefix shows what they do. Alone, or beside one other cause.
 std::vector<std::vector<Attempt>> Explainer::look_ahead(const Check& check, bool with_another) {
   std::vector<std::vector<Attempt>> sets;
-  auto list = search_.candidates(check.span);
+  auto list = search_.candidates(check);
   const auto looks_ahead = [](const Attempt& attempt) {
     return attempt.hypothesis.field == "attend.future";
   };
@@ -181,19 +181,35 @@ Explainer::Outcome Explainer::search(const Check& check) {
     if (sets.empty()) sets = look_ahead(check, true);
     if (sets.empty()) return {};
     Outcome outcome = choose(check, sets);
-    outcome.rejected = static_cast<std::int64_t>(search_.candidates(check.span).size()) -
+    outcome.rejected = static_cast<std::int64_t>(search_.candidates(check).size()) -
                        static_cast<std::int64_t>(outcome.causes.size());
     return outcome;
   }
-  auto list = search_.candidates(check.span);
-  search_.measure_all(Trial(checker_, check, {}), check.budget / 4, list);
-  std::stable_sort(list.begin(), list.end(), [](const Attempt& a, const Attempt& b) {
-    return a.residual.relative_l2 < b.residual.relative_l2;
-  });
+  auto list = search_.candidates(check);
   std::vector<std::vector<Attempt>> reaching;
-  for (const Attempt& candidate : list) {
-    if (reaches(check, candidate)) reaching.push_back({candidate});
+  const auto measure = [&](std::vector<Attempt>& some, Search::Effort effort) {
+    search_.measure_all(Trial(checker_, check, {}), check.budget / 4, some, effort);
+    std::stable_sort(some.begin(), some.end(), [](const Attempt& a, const Attempt& b) {
+      return a.residual.relative_l2 < b.residual.relative_l2;
+    });
+    for (const Attempt& candidate : some) {
+      if (reaches(check, candidate)) reaching.push_back({candidate});
+    }
+  };
+  const bool cheap = check.span.size() <= kLongSpan;
+  if (!cheap && check.step > 0) {  // what shows in later passes alone is about what they remember
+    std::vector<Attempt> remembered;
+    std::ranges::copy_if(list, std::back_inserter(remembered), [](const Attempt& attempt) {
+      const Hypothesis& h = attempt.hypothesis;
+      return !attempt.narrow && (h.later || h.field == "attend.window" || h.field == "attend.future");
+    });
+    measure(remembered, Search::Effort::kSolve);
   }
+  if (!cheap && reaching.empty()) {
+    auto snapped = list;
+    measure(snapped, Search::Effort::kSnaps);
+  }
+  if (reaching.empty()) measure(list, Search::Effort::kSolve);
   const auto rejected = static_cast<std::int64_t>(list.size() - reaching.size());
   if (reaching.empty()) reaching = search_.pairs(checker_, check, {}, check.budget, list);
   if (reaching.empty()) return {.causes = {}, .also = {}, .rejected = rejected};

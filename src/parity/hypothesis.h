@@ -33,7 +33,8 @@ struct Hypothesis {
   std::optional<Range> range;
   // Changes stage `index`; `value` is of a range. False where the hypothesis does not concern that stage.
   std::function<bool(const BoundGraph& network, int index, double value, Patch& patch)> apply;
-  double rarity = 0;  // how much rarer than a convention's other value: breaks ties
+  bool later = false;  // shows in passes after the first alone: it is about what a cache holds
+  double rarity = 0;   // how much rarer than a convention's other value: breaks ties
 };
 
 // All hypotheses about one stage.

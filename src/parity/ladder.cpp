@@ -65,7 +65,7 @@ class Rung {
     if (!patch_of(search_.network(), set, base)) return found;
     if (measured_for_ != &set || effort_ != effort) {
       effort_ = effort;
-      measured_ = search_.candidates(check_->span);
+      measured_ = search_.candidates(*check_);
       std::erase_if(measured_, [&](const Attempt& candidate) {
         return std::any_of(set.causes.begin(), set.causes.end(), [&](const Attempt& cause) {
           return cause.hypothesis.field == candidate.hypothesis.field &&

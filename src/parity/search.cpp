@@ -75,7 +75,8 @@ bool apply(const BoundGraph& network, const Attempt& candidate, Patch& patch) {
   return apply(network, candidate.hypothesis, candidate.scope, candidate.value, patch);
 }
 
-std::vector<Attempt> Search::candidates(std::span<const int> span) const {
+std::vector<Attempt> Search::candidates(const Check& check) const {
+  const std::vector<int>& span = check.span;
   std::vector<Attempt> list;
   std::set<std::string> seen;
   const auto add = [&](const Hypothesis& hypothesis, const std::vector<int>& scope, bool narrow) {
@@ -106,7 +107,8 @@ std::vector<Attempt> Search::candidates(std::span<const int> span) const {
   }
   for (const int index : span) {
     const auto kind = network_.graph.stages[static_cast<std::size_t>(index)].operation.index();
-    const auto hypotheses = hypotheses_about(network_, config_, index);
+    auto hypotheses = hypotheses_about(network_, config_, index);
+    std::erase_if(hypotheses, [&](const Hypothesis& h) { return h.later && check.step == 0; });
     for (const std::string& key : keys_of[index]) {
       for (const Hypothesis& hypothesis : hypotheses)
         add(hypothesis, groups[{kind, key}], false);

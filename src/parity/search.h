@@ -45,7 +45,8 @@ class Search {
   Search(const BoundGraph& network, const Config& config, ThreadPool& pool)
       : network_(network), config_(config), pool_(pool) {}
 
-  std::vector<Attempt> candidates(std::span<const int> span) const;
+  // All hypotheses about the check's span.
+  std::vector<Attempt> candidates(const Check& check) const;
 
   // How hard the best value of a number is looked for.
   enum class Effort { kSnaps, kSolve };

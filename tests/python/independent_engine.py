@@ -7,11 +7,11 @@
 
 import functools
 import json
-import math
 import pathlib
 from dataclasses import dataclass, field
 
 import torch
+from independent_rope import frequencies
 from safetensors import safe_open
 
 GELU_TANH = lambda x: torch.nn.functional.gelu(x, approximate="tanh")  # noqa: E731
@@ -139,75 +139,12 @@ class Engine:
         inner = (2, -1) if heads[0] == "neighbours" else (-1, 2)
         return weight.reshape(count, *inner, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
 
-    def frequencies(self):
-        """Of this layer: inverse frequencies and what cos and sin are multiplied by."""
-        c, kind = self.c, self.types[self.layer]
-        if self.f("rope_other_type"):
-            kind = "full_attention" if kind == "sliding_attention" else "sliding_attention"
-        rope = c["rope_parameters"]
-        rope = rope if "rope_theta" in rope else rope[kind]
-        theta = self.f("theta") or rope["rope_theta"]
-        dims = int(self.head_dim * (rope.get("partial_rotary_factor") or 1)) if self.kind in ("phi3", "glm4") else self.head_dim
-        dims = self.f("rope_dims") or dims
-        over = self.head_dim if self.f("rope_denominator") else dims
-        inv = theta ** (-torch.arange(0, dims, 2).double() / over)
-        scaling, factor, amount = rope["rope_type"], rope.get("factor", 1.0), 1.0
-        factor = self.f("rope_factor") or factor
-        if self.f("rope_factor_inverted"):
-            factor = 1 / factor
-        if self.f("scaling_ignored"):
-            scaling = "default"
-        if self.f("scaling_linear"):
-            scaling = "linear"
-        original = rope.get("original_max_position_embeddings")
-        original = self.f("rope_original") or original
-        if scaling == "linear":
-            inv = inv / factor
-        elif scaling == "llama3":
-            low, high = rope["low_freq_factor"], rope["high_freq_factor"]
-            if self.f("rope_low_high"):
-                low, high = self.f("rope_low_high")
-            length = 2 * math.pi / inv
-            smooth = (original / length - low) / (high - low)
-            mid = (1 - smooth) * inv / factor + smooth * inv
-            inv = torch.where(length > original / low, inv / factor, torch.where(length < original / high, inv, mid))
-        elif scaling == "yarn":
-            fast, slow = rope.get("beta_fast") or 32, rope.get("beta_slow") or 1
-            if self.f("yarn_betas"):
-                fast, slow = self.f("yarn_betas")
-
-            def place(rotations):
-                return dims * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta))
-
-            low, high = place(fast), place(slow)
-            truncate = rope.get("truncate", True)
-            if self.f("yarn_truncate") is not None:
-                truncate = self.f("yarn_truncate")
-            if truncate:
-                low, high = math.floor(low), math.ceil(high)
-            low, high = max(low, 0), min(high, dims - 1)
-            ramp = ((torch.arange(dims // 2).double() - low) / max(high - low, 0.001)).clamp(0, 1)
-            inv = inv / factor * ramp + inv * (1 - ramp)
-            amount = 0.1 * math.log(factor) + 1
-        elif scaling == "longrope":
-            long = self.known > original
-            if self.f("longrope_other"):
-                long = not long
-            inv = inv / torch.tensor(rope["long_factor" if long else "short_factor"], dtype=torch.double)
-            ratio = c["max_position_embeddings"] / original
-            amount = 1.0 if ratio <= 1 else math.sqrt(1 + math.log(ratio) / math.log(original))
-        if self.f("rope_amount") is not None:
-            amount = self.f("rope_amount") if self.f("rope_amount") != "squared" else amount**2
-        if self.f("inv_freq_bf16"):
-            inv = inv.to(torch.bfloat16)
-        return inv.float(), amount
-
     def rotate(self, x, which, positions):
         """x: [tokens, heads, head_dim]"""
         if self.f(f"no_rope_{which}") or self.nope():
             return x
         positions = positions + (self.f(f"offset_{which}") or 0)
-        inv, amount = self.frequencies()
+        inv, amount = frequencies(self)
         dims = 2 * len(inv)
         angle = positions.float()[:, None] * inv[None]
         if self.f("rope_backwards"):

@@ -1,0 +1,83 @@
+"""The diagnosis against an engine that is not Plumb's (independent_engine.py): a sample of what independent_battery.py runs whole. docs/diagnosis.md
+has the whole table."""
+
+import random
+
+import checkpoints
+import independent_battery as battery
+import independent_faults as faults
+import numpy as np
+import plumb
+import pytest
+import torch
+from independent_engine import Engine
+from independent_traces import MODES, trace_of
+from live_reference import EAGER
+from transformers import AutoModelForCausalLM
+
+SEED = 8
+
+
+@pytest.fixture(autouse=True)
+def binary(plumb_binary, monkeypatch):
+    monkeypatch.setattr(battery, "BINARY", plumb_binary)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", battery.NAMES)
+def test_without_faults_it_is_right(name):
+    ids = battery.prompt(name)
+    model = AutoModelForCausalLM.from_pretrained(battery.folder(name), dtype=torch.float32, **EAGER).eval()
+    run = Engine(battery.folder(name)).run(ids, 2)
+    right = model(torch.tensor([ids + run.generated[:-1]])).logits[0]
+    ours = torch.cat([values["logits"] for values in run.values])
+    assert (ours - right).norm() < 5e-6 * right.norm()
+
+
+def test_without_faults_it_raises_no_alarm(tmp_path):
+    for place, name in enumerate(battery.NAMES):
+        dtype = (torch.float32, torch.bfloat16, torch.float16)[place % 3]
+        run = Engine(battery.folder(name), {}, dtype).run(battery.prompt(name), 2)
+        for mode in (MODES[place % len(MODES)], "house", "own"):
+            report = battery.diagnose(trace_of(run, mode, dtype), battery.folder(name), tmp_path / "a.trace")
+            assert report["verdict"] == "benign", (name, mode, dtype, battery.summary(report))
+
+
+def judged(sample, tmp_path):
+    """Of each (checkpoint, faults, mode): whether the stage and the cause are right. Those that show in nothing are left out."""
+    found = []
+    for name, chosen, mode in sample:
+        verdict = battery.Battery(name, torch.float32, tmp_path / "a.trace").judge(chosen, mode)
+        if verdict is not None:
+            found.append((*verdict[:2], f"{name} {mode} {[f.text for f in chosen]}: {battery.summary(verdict[2])}"))
+    missed = [text for stage, cause, text in found if not (stage and cause)]
+    print(*missed, sep="\n")
+    return found, missed
+
+
+def drawn(count, modes, catalogue=faults.FAULTS):
+    rng = random.Random(SEED)
+    every = [(name, [fault], mode) for name in battery.NAMES for fault in faults.of(name, catalogue) for mode in modes]
+    return rng.sample(every, count)
+
+
+def test_faults_are_named(tmp_path):
+    found, missed = judged(drawn(60, ("house", "ggml", "own")), tmp_path)
+    assert len(found) > 50
+    assert sum(stage for stage, _, _ in found) >= 0.95 * len(found) and sum(cause for _, cause, _ in found) >= 0.95 * len(found), missed
+
+
+def test_faults_outside_the_catalogue_are_unexplained(tmp_path):
+    rng = random.Random(SEED)
+    sample = [(rng.choice(fault.models), [fault], "house") for fault in faults.UNKNOWN]
+    found, missed = judged(sample, tmp_path)
+    assert len(found) >= 12 and not missed
+
+
+def test_the_engine_shows_what_is_planted():
+    """A fault changes the stage that it is about and none before it."""
+    clean = Engine(battery.folder("qwen3")).run(battery.prompt("qwen3"), 1)
+    wrong = Engine(battery.folder("qwen3"), {"rope_interleaved": True}).run(battery.prompt("qwen3"), 1)
+    assert battery.departs(clean, wrong)[0] == (0, "layers.0.attn.q_rope")
+    assert checkpoints.golden("qwen3")["long"].ids[:4].tolist() == clean.ids[0][:4]
+    assert isinstance(trace_of(wrong, "own", torch.float32), plumb.Trace) and not np.isnan(wrong.values[0]["logits"]).any()
