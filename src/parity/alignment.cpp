@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "graph/print.h"
@@ -82,29 +83,56 @@ Tensor arranged(const StoredTensor& stored, const Layout& layout, const Shape& t
   return out;
 }
 
+bool masked(double value) {
+  return !std::isfinite(value) || value <= -6e4;
+}
+
 double correlation(const Tensor& a, const Tensor& b) {
   double ab = 0;
   double aa = 0;
   double bb = 0;
+  std::size_t one_masked = 0;  // scores that one side masks alone: its axes stand otherwise
   for (std::size_t i = 0; i < a.data.size(); ++i) {
-    if (!std::isfinite(a.data[i]) || !std::isfinite(b.data[i])) continue;
+    if (masked(a.data[i]) || masked(b.data[i])) {
+      one_masked += masked(a.data[i]) != masked(b.data[i]) ? 1 : 0;
+      continue;
+    }
     ab += a.data[i] * b.data[i];
     aa += a.data[i] * a.data[i];
     bb += b.data[i] * b.data[i];
   }
-  return aa > 0 && bb > 0 ? ab / std::sqrt(aa * bb) : 0;
+  const double agreed = 1 - static_cast<double>(one_masked) / static_cast<double>(std::max<std::size_t>(a.data.size(), 1));
+  return aa > 0 && bb > 0 ? agreed * ab / std::sqrt(aa * bb) : 0;
+}
+
+// Whether an output's rows can have this many values.
+bool may_be_wide(const Output& output, std::int64_t width) {
+  const bool any = std::find(output.shape.begin(), output.shape.end(), kAnyLength) != output.shape.end();
+  return output.per_token && (any || element_count(output.shape) == width);
 }
 
 // Stages whose outputs a fused tensor may hold, one after another.
 constexpr std::string_view kFused[][3] = {
     {"attn.q", "attn.k", "attn.v"}, {"mlp.gate", "mlp.up", ""}, {"mlp.up", "mlp.gate", ""}};
 
-struct Match {
-  double score;
-  std::string stage;
-  std::string theirs;
-  Layout layout;
-  Shape token_shape;
+// What an engine calls alike in all layers: a name without its layer.
+std::string pattern_of(const std::string& name) {
+  const int layer = layer_of(name);
+  if (layer < 0) return name;
+  const std::string number = std::to_string(layer);
+  std::string text = name;
+  for (std::size_t i = text.find(number); i != std::string::npos; i = text.find(number, i + 1)) {
+    if (i > 0 && text[i - 1] >= '0' && text[i - 1] <= '9') continue;
+    return text.replace(i, number.size(), "#");
+  }
+  return text;
+}
+
+// A pattern of the suspect's as a role of the graph, over all layers that have both: where one layer is at fault, the others tell.
+struct Group {
+  double sum = 0;  // of the layers' scores
+  double most = 0;
+  std::vector<std::tuple<std::string, std::string, Layout, Shape>> members;  // stage, theirs
 };
 
 // Words that two names share, over all their words: "blk.0.attn_out" and "layers.0.attn.out" share attn and out.
@@ -149,8 +177,12 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
       unknown.push_back(&tensor);
     }
   }
-  if (!unknown.empty() && !trace.steps().empty() && !trace.fed_ids(0).empty())
-    match_by_content(network, pool, unknown);
+  if (!unknown.empty() && !trace.steps().empty() && !trace.fed_ids(0).empty()) {
+    match_by_content(network, IdsOnly(trace_), pool, unknown);
+    // What a fault moved apart from the reference is still what follows from the suspect's own values.
+    match_by_content(network, *this, pool, unknown);
+    held_.clear();
+  }
   if (!unknown.empty() && !trace.steps().empty()) match_by_size(network, unknown);
   std::set<std::string> used;
   for (const auto& [stage, match] : matches_)
@@ -161,13 +193,12 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
   }
 }
 
-void AlignedTrace::match_by_content(const BoundGraph& network, ThreadPool& pool,
+void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& from,
+                                    ThreadPool& pool,
                                     const std::vector<const StoredTensor*>& unknown) {
-  const IdsOnly ids(trace_);
   const Patch nothing;
-  Recompute reference(network, ids, Numerics(Precision::kFp32), pool, nothing);
+  Recompute reference(network, from, Numerics(Precision::kFp32), pool, nothing);
   const std::int64_t tokens = trace_.steps()[0].count;
-  std::vector<Match> found;
   std::map<std::pair<int, std::string>, Value> by_role;
   for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
     const Stage& stage = network.graph.stages[static_cast<std::size_t>(i)];
@@ -176,19 +207,30 @@ void AlignedTrace::match_by_content(const BoundGraph& network, ThreadPool& pool,
                                           stage.layer)}] = {i, o};
     }
   }
-  const auto consider = [&](const StoredTensor& tensor, const std::string& theirs, Value value,
-                            const Layout& layout) {
+  std::set<std::pair<std::string, std::int64_t>>
+      used;  // a suspect's tensor and the first channel taken of it
+  for (const auto& [stage, match] : matches_)
+    used.insert({match.theirs, match.layout.first});
+  using Key = std::tuple<std::string, std::string, std::vector<std::size_t>, std::int64_t>;
+  std::map<Key, Group> groups;
+  const auto score_of = [&](const StoredTensor& tensor, Value value, const Layout& layout) {
     const Tensor& ours = reference.computed(0, value);
     const Tensor arrangement =
         arranged(tensor, layout, Shape(ours.shape.begin() + 1, ours.shape.end()));
-    if (arrangement.shape != ours.shape) return;
-    const double score = correlation(arrangement, ours);
-    constexpr double kNameWeight =
-        0.2;  // a name decides between stages that correlate almost alike
-    const Output& output = network.graph.output(value);
-    if (score >= kLeastCorrelation)
-      found.push_back({score + kNameWeight * shared_words(theirs, output.name), output.name, theirs,
-                       layout, output.shape});
+    return arrangement.shape == ours.shape ? correlation(arrangement, ours) : 0;
+  };
+  const auto consider = [&](const StoredTensor& tensor, int layer, const std::string& role,
+                            const Layout& layout, double score) {
+    const Output& output = network.graph.output(by_role.at({layer, role}));
+    const std::string theirs = without_step(tensor.name);
+    Group& group = groups[{pattern_of(theirs), role, layout.axes, layout.first}];
+    group.sum += std::max(score, 0.0);
+    group.most = std::max(group.most, score);
+    group.members.emplace_back(output.name, theirs, layout, output.shape);
+  };
+  const auto known = [&](int layer, const std::string& role) {
+    const auto place = by_role.find({layer, role});
+    return place == by_role.end() || matches_.contains(network.graph.output(place->second).name);
   };
   for (const StoredTensor* tensor : unknown) {
     const std::string theirs = without_step(tensor->name);
@@ -196,42 +238,69 @@ void AlignedTrace::match_by_content(const BoundGraph& network, ThreadPool& pool,
     const std::int64_t width = *element_count(tensor->shape) / std::max<std::int64_t>(tokens, 1);
     for (const auto& axes : orders(tensor->shape, tokens)) {
       for (const auto& [key, value] : by_role) {
-        if (key.first != layer || value.stage < 2 ||
-            matches_.contains(network.graph.output(value).name))
+        if (key.first != layer || value.stage < 2 || known(layer, key.second) ||
+            used.contains({theirs, 0}) || !may_be_wide(network.graph.output(value), width) ||
+            reference.computed(0, value).width() != width)
           continue;
-        if (reference.computed(0, value).width() == width)
-          consider(*tensor, theirs, value, {axes, 0, width});
+        const Layout layout{axes, 0, width};
+        consider(*tensor, layer, key.second, layout, score_of(*tensor, value, layout));
       }
       for (const auto& parts : kFused) {
+        std::vector<std::pair<std::string, Layout>> pieces;
         std::int64_t total = 0;
         for (const std::string_view part : parts) {
           const auto place = by_role.find({layer, std::string(part)});
-          if (place != by_role.end()) total += reference.computed(0, place->second).width();
-        }
-        if (total != width) continue;
-        std::int64_t first = 0;
-        for (const std::string_view part : parts) {
-          const auto place = by_role.find({layer, std::string(part)});
           if (place == by_role.end()) continue;
-          const std::int64_t count = reference.computed(0, place->second).width();
-          consider(*tensor, theirs, place->second, {axes, first, count});
-          first += count;
+          const std::int64_t count = element_count(network.graph.output(place->second).shape).value_or(0);
+          pieces.emplace_back(part, Layout{axes, total, count});
+          total += count;
+        }
+        if (total != width || pieces.size() < 2) continue;
+        // Where some parts of a tensor are known, so are the others.
+        std::vector<double> scores;
+        for (const auto& [role, layout] : pieces)
+          scores.push_back(score_of(*tensor, by_role.at({layer, role}), layout));
+        const double mean = std::accumulate(scores.begin(), scores.end(), 0.0) /
+                            static_cast<double>(scores.size());
+        for (std::size_t i = 0; i < pieces.size(); ++i) {
+          if (!known(layer, pieces[i].first) && !used.contains({theirs, pieces[i].second.first}))
+            consider(*tensor, layer, pieces[i].first, pieces[i].second, std::max(scores[i], mean));
         }
       }
     }
   }
-  std::stable_sort(found.begin(), found.end(),
-                   [](const Match& a, const Match& b) { return a.score > b.score; });
-  std::set<std::pair<std::string, std::int64_t>>
-      used;  // a suspect's tensor and the first channel taken of it
-  for (const Match& match : found) {
-    if (matches_.contains(match.stage) || used.contains({match.theirs, match.layout.first}))
-      continue;
-    used.insert({match.theirs, match.layout.first});
-    matches_.insert({match.stage, Alignment{.theirs = match.theirs,
-                                            .layout = match.layout,
-                                            .token_shape = match.token_shape,
-                                            .by_name = false}});
+  // Of stages that look alike (a stream before and after a small branch) the one that is the same to the last digits somewhere.
+  const auto closeness = [](double correlation) {
+    constexpr double kDigits = 7;
+    constexpr double kWeight = 0.5;
+    const double digits = -std::log10(std::max(1 - correlation, 1e-12));
+    return kWeight * std::clamp(digits / kDigits, 0.0, 1.0);
+  };
+  struct Ranked {
+    double score;
+    const Group* group;
+  };
+  std::vector<Ranked> ranked;
+  for (const auto& [key, group] : groups) {
+    if (group.most < kLeastCorrelation) continue;
+    constexpr double kNameWeight =
+        0.2;  // a name decides between stages that correlate almost alike
+    const auto& [stage, theirs, layout, shape] = group.members.front();
+    ranked.push_back({group.sum / static_cast<double>(group.members.size()) + closeness(group.most) +
+                          kNameWeight * shared_words(theirs, stage),
+                      &group});
+  }
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const Ranked& a, const Ranked& b) { return a.score > b.score; });
+  for (const Ranked& one : ranked) {
+    for (const auto& [stage, theirs, layout, shape] : one.group->members) {
+      if (matches_.contains(stage) || used.contains({theirs, layout.first})) continue;
+      used.insert({theirs, layout.first});
+      matches_.insert({stage, Alignment{.theirs = theirs,
+                                        .layout = layout,
+                                        .token_shape = shape,
+                                        .by_name = false}});
+    }
   }
 }
 

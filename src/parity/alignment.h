@@ -46,7 +46,8 @@ class AlignedTrace final : public Captured {
   const std::vector<std::string>& unmatched() const { return unmatched_; }  // the suspect's names
 
  private:
-  void match_by_content(const BoundGraph& network, ThreadPool& pool,
+  // Against what follows from the values in `from`.
+  void match_by_content(const BoundGraph& network, const Captured& from, ThreadPool& pool,
                         const std::vector<const StoredTensor*>& unknown);
   void match_by_size(const BoundGraph& network, const std::vector<const StoredTensor*>& unknown);
 

@@ -82,7 +82,21 @@ Residual choice_residual(const Tensor& chosen, const Tensor& scores, double nois
 
 // Over keys: a side that holds fewer columns lacks the oldest or the newest ones, which the other must mask.
 Residual keyed_residual(const Tensor& y, const Tensor& f, bool scores) {
-  if (y.shape == f.shape) return residual(y, f);
+  if (y.shape == f.shape) {
+    if (scores || std::ranges::none_of(y.data, [](double value) { return std::isnan(value); }))
+      return residual(y, f);
+    // A query that sees no key: softmax of nothing is 0 / 0 in most engines.
+    Tensor known = y;
+    const auto keys = static_cast<std::ptrdiff_t>(y.shape.back());
+    auto ours = f.data.begin();
+    for (auto row = known.data.begin(); row != known.data.end(); row += keys, ours += keys) {
+      const auto is_zero = [](double value) { return value == 0; };
+      const auto is_nan = [](double value) { return std::isnan(value); };
+      if (std::all_of(row, row + keys, is_nan) && std::all_of(ours, ours + keys, is_zero))
+        std::fill_n(row, keys, 0.0);
+    }
+    return residual(known, f);
+  }
   if (y.shape.size() != f.shape.size() ||
       !std::equal(y.shape.begin(), y.shape.end() - 1, f.shape.begin()))
     return kIncomparable;

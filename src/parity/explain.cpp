@@ -371,7 +371,12 @@ Explanation Explainer::run() {
     if (explain_report(i, evidence, explanation)) continue;
     const Outcome outcome = search(check);
     evidence.rejected = outcome.rejected;
-    if (outcome.causes.empty()) {
+    // Behind what nobody knows, a cause that takes much believing is an accident.
+    const bool unknown = std::ranges::any_of(
+        explanation.findings, [](const Finding& finding) { return finding.row.empty(); });
+    const bool far_fetched = std::ranges::any_of(
+        outcome.causes, [](const Attempt& cause) { return complexity(cause) >= 1; });
+    if (outcome.causes.empty() || (unknown && far_fetched)) {
       give_up(i, evidence, explanation);
       continue;
     }

@@ -91,7 +91,7 @@ def expected_stages(clean, wrong, mode, dtype):
     # q, k and v stand beside each other: none follows from the others.
     beside = {stages[0]}
     role, layer = split(stages[0])
-    for group in (("attn.q", "attn.k", "attn.v"), ("attn.q_norm", "attn.k_norm"), ("attn.q_rope", "attn.k_rope"), ("mlp.gate", "mlp.up"), ("moe.probs", "moe.ids", "moe.weights"), ("attn.scores", "attn.probs")):
+    for group in (("attn.q", "attn.k", "attn.v"), ("attn.q_norm", "attn.k_norm"), ("attn.q_rope", "attn.k_rope"), ("mlp.gate", "mlp.up", "mlp.act"), ("moe.probs", "moe.ids", "moe.weights"), ("attn.scores", "attn.probs")):
         if role in group:
             beside |= {f"layers.{layer}.{r}" for r in group}
     return beside

@@ -6,7 +6,6 @@ import random
 import checkpoints
 import independent_battery as battery
 import independent_faults as faults
-import numpy as np
 import plumb
 import pytest
 import torch
@@ -80,4 +79,4 @@ def test_the_engine_shows_what_is_planted():
     wrong = Engine(battery.folder("qwen3"), {"rope_interleaved": True}).run(battery.prompt("qwen3"), 1)
     assert battery.departs(clean, wrong)[0] == (0, "layers.0.attn.q_rope")
     assert checkpoints.golden("qwen3")["long"].ids[:4].tolist() == clean.ids[0][:4]
-    assert isinstance(trace_of(wrong, "own", torch.float32), plumb.Trace) and not np.isnan(wrong.values[0]["logits"]).any()
+    assert isinstance(trace_of(wrong, "own", torch.float32), plumb.Trace)
