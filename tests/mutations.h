@@ -211,8 +211,8 @@ inline Verdict judge(const Model& model, const Recorded& recorded,
     bool at_stage = false;
     for (const Finding& finding : explanation.findings) {
       const bool row = finding.row == plant->hypothesis.row ||
-                       std::find(finding.also.begin(), finding.also.end(),
-                                 plant->hypothesis.row) != finding.also.end();
+                       std::find(finding.also.begin(), finding.also.end(), plant->hypothesis.row) !=
+                           finding.also.end();
       named = named || row;
       for (const Check& check : checks) {
         if (check.stage == finding.stage && row && check.fails) {

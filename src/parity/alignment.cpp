@@ -101,13 +101,15 @@ double correlation(const Tensor& a, const Tensor& b) {
     aa += a.data[i] * a.data[i];
     bb += b.data[i] * b.data[i];
   }
-  const double agreed = 1 - static_cast<double>(one_masked) / static_cast<double>(std::max<std::size_t>(a.data.size(), 1));
+  const double agreed = 1 - static_cast<double>(one_masked) /
+                                static_cast<double>(std::max<std::size_t>(a.data.size(), 1));
   return aa > 0 && bb > 0 ? agreed * ab / std::sqrt(aa * bb) : 0;
 }
 
 // Whether an output's rows can have this many values.
 bool may_be_wide(const Output& output, std::int64_t width) {
-  const bool any = std::find(output.shape.begin(), output.shape.end(), kAnyLength) != output.shape.end();
+  const bool any =
+      std::find(output.shape.begin(), output.shape.end(), kAnyLength) != output.shape.end();
   return output.per_token && (any || element_count(output.shape) == width);
 }
 
@@ -251,7 +253,8 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
         for (const std::string_view part : parts) {
           const auto place = by_role.find({layer, std::string(part)});
           if (place == by_role.end()) continue;
-          const std::int64_t count = element_count(network.graph.output(place->second).shape).value_or(0);
+          const std::int64_t count =
+              element_count(network.graph.output(place->second).shape).value_or(0);
           pieces.emplace_back(part, Layout{axes, total, count});
           total += count;
         }
@@ -260,8 +263,8 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
         std::vector<double> scores;
         for (const auto& [role, layout] : pieces)
           scores.push_back(score_of(*tensor, by_role.at({layer, role}), layout));
-        const double mean = std::accumulate(scores.begin(), scores.end(), 0.0) /
-                            static_cast<double>(scores.size());
+        const double mean =
+            std::accumulate(scores.begin(), scores.end(), 0.0) / static_cast<double>(scores.size());
         for (std::size_t i = 0; i < pieces.size(); ++i) {
           if (!known(layer, pieces[i].first) && !used.contains({theirs, pieces[i].second.first}))
             consider(*tensor, layer, pieces[i].first, pieces[i].second, std::max(scores[i], mean));
@@ -286,8 +289,8 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
     constexpr double kNameWeight =
         0.2;  // a name decides between stages that correlate almost alike
     const auto& [stage, theirs, layout, shape] = group.members.front();
-    ranked.push_back({group.sum / static_cast<double>(group.members.size()) + closeness(group.most) +
-                          kNameWeight * shared_words(theirs, stage),
+    ranked.push_back({group.sum / static_cast<double>(group.members.size()) +
+                          closeness(group.most) + kNameWeight * shared_words(theirs, stage),
                       &group});
   }
   std::stable_sort(ranked.begin(), ranked.end(),
@@ -296,10 +299,9 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
     for (const auto& [stage, theirs, layout, shape] : one.group->members) {
       if (matches_.contains(stage) || used.contains({theirs, layout.first})) continue;
       used.insert({theirs, layout.first});
-      matches_.insert({stage, Alignment{.theirs = theirs,
-                                        .layout = layout,
-                                        .token_shape = shape,
-                                        .by_name = false}});
+      matches_.insert(
+          {stage,
+           Alignment{.theirs = theirs, .layout = layout, .token_shape = shape, .by_name = false}});
     }
   }
 }

@@ -43,7 +43,8 @@ Hypothesis computing(std::string row, std::string field, std::string cause, Fiel
 
 // Attention in which the cache holds something else. It runs on a copy of the cache: what the engine remembers is right, what it
 // reads is not. `change` gets the cache before this pass and the pass's own keys and values.
-using CacheChange = std::function<void(KeyValueCache& cache, Tensor& keys, Tensor& values, double number)>;
+using CacheChange =
+    std::function<void(KeyValueCache& cache, Tensor& keys, Tensor& values, double number)>;
 
 void drop_rows(KeyValueCache& cache, std::int64_t first, std::int64_t count) {
   const auto drop = [&](Tensor& held) {
@@ -57,8 +58,8 @@ void drop_rows(KeyValueCache& cache, std::int64_t first, std::int64_t count) {
 }
 
 Computation with_cache(CacheChange change, double number) {
-  return [change = std::move(change), number](
-             const Stage& stage, const StageOperands& operands, const StageContext& context) {
+  return [change = std::move(change), number](const Stage& stage, const StageOperands& operands,
+                                              const StageContext& context) {
     const auto& cache = std::get<KeyValueCache>(*operands.states[0]);
     if (cache.positions.empty()) return run_stage(stage, operands, context);
     StateValue copy = cache;
@@ -97,12 +98,14 @@ Outputs overwritten(const Stage& stage, const StageOperands& operands, const Sta
   const auto held = static_cast<std::int64_t>(cache.positions.size());
   if (held == 0 || slot >= held || operands.inputs[1]->tokens() != 1)
     return run_stage(stage, operands, context);
-  const bool again = cache.positions.back() >= held;  // one was lost before: its slot holds the last
+  const bool again =
+      cache.positions.back() >= held;  // one was lost before: its slot holds the last
   drop_rows(cache, again ? held - 1 : slot, 1);
   Outputs result = run_stage(stage, operands, context);
   for (std::size_t o = 0; o < 2; ++o) {
     const auto width = result[o].shape.back();
-    for (auto row = result[o].data.begin(); width > slot && row != result[o].data.end(); row += width)
+    for (auto row = result[o].data.begin(); width > slot && row != result[o].data.end();
+         row += width)
       std::rotate(row + slot, row + width - 1, row + width);
   }
   return result;
@@ -110,8 +113,8 @@ Outputs overwritten(const Stage& stage, const StageOperands& operands, const Sta
 
 void cache_hypotheses(std::vector<Hypothesis>& list) {
   const Range few{1, 64, false, true, {1, 2, 4, 8}};
-  list.push_back(cached("46", "cache.first_lost", "the oldest cached keys are lost", std::int64_t{0},
-                        std::monostate{}, few,
+  list.push_back(cached("46", "cache.first_lost", "the oldest cached keys are lost",
+                        std::int64_t{0}, std::monostate{}, few,
                         [](KeyValueCache& cache, Tensor&, Tensor&, double number) {
                           const auto held = static_cast<std::int64_t>(cache.positions.size());
                           drop_rows(cache, 0, std::min(held, std::int64_t{std::llround(number)}));
@@ -124,7 +127,8 @@ void cache_hypotheses(std::vector<Hypothesis>& list) {
                           drop_rows(cache, held - lost, lost);
                         }));
   list.push_back(cached("46", "cache.slot", "a new key is written over the cached one in this slot",
-                        std::monostate{}, std::monostate{}, Range{0, 63, false, true, {0, 1, 2}}, {}));
+                        std::monostate{}, std::monostate{}, Range{0, 63, false, true, {0, 1, 2}},
+                        {}));
   list.back().apply = [](const BoundGraph& network, int index, double value, Patch& patch) {
     if (!attends(stage_at(network, index))) return false;
     patch.computations[index] = [slot = std::int64_t{std::llround(value)}](
@@ -134,7 +138,8 @@ void cache_hypotheses(std::vector<Hypothesis>& list) {
     };
     return true;
   };
-  list.push_back(cached("46", "cache.stale", "the new key is not written: the slot before it counts twice",
+  list.push_back(cached("46", "cache.stale",
+                        "the new key is not written: the slot before it counts twice",
                         std::string("the query's own"), std::string("the one before"), std::nullopt,
                         [](KeyValueCache& cache, Tensor& keys, Tensor& values, double) {
                           const auto last = cache.keys.tokens() - 1;
@@ -149,8 +154,9 @@ void cache_hypotheses(std::vector<Hypothesis>& list) {
                           std::ranges::fill(keys.data, 0.0);
                           std::ranges::fill(values.data, 0.0);
                         }));
-  list.push_back(cached("46", "cache.own_lost", "a query does not see its own key, which is not yet in the cache",
-                        true, false, std::nullopt, {}));
+  list.push_back(cached("46", "cache.own_lost",
+                        "a query does not see its own key, which is not yet in the cache", true,
+                        false, std::nullopt, {}));
   list.back().apply = [](const BoundGraph& network, int index, double, Patch& patch) {
     if (!attends(stage_at(network, index))) return false;
     patch.computations[index] = [](const Stage& stage, const StageOperands& operands,
@@ -164,16 +170,15 @@ void cache_hypotheses(std::vector<Hypothesis>& list) {
   };
   const Range factor{1e-4, 1e4, true, false, {2, 0.5, 1.0 / 16, 16}};
   for (const bool both : {true, false}) {
-    list.push_back(cached("20d", both ? "cache.scale" : "cache.key_scale",
-                          both ? "cached keys and values miss their scale"
-                               : "cached keys miss their scale",
-                          1.0, std::monostate{}, factor,
-                          [both](KeyValueCache& cache, Tensor&, Tensor&, double number) {
-                            for (double& value : cache.keys.data)
-                              value *= number;
-                            for (double& value : cache.values.data)
-                              value *= both ? number : 1;
-                          }));
+    list.push_back(cached(
+        "20d", both ? "cache.scale" : "cache.key_scale",
+        both ? "cached keys and values miss their scale" : "cached keys miss their scale", 1.0,
+        std::monostate{}, factor, [both](KeyValueCache& cache, Tensor&, Tensor&, double number) {
+          for (double& value : cache.keys.data)
+            value *= number;
+          for (double& value : cache.values.data)
+            value *= both ? number : 1;
+        }));
   }
 }
 
@@ -182,8 +187,8 @@ void sink_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
   if (stage.params.empty()) {
     if (!attends(stage)) return;
     list.push_back(computing(
-        "45", "attend.extra_sink", "a sink of 0 joins each softmax: its sum has one more",
-        false, true, [](const Stage& s) { return attends(s) && s.params.empty(); },
+        "45", "attend.extra_sink", "a sink of 0 joins each softmax: its sum has one more", false,
+        true, [](const Stage& s) { return attends(s) && s.params.empty(); },
         [](const Stage& s, const StageOperands& operands, const StageContext& context) {
           Stage with = s;
           std::get<Attend>(with.operation).sinks = true;
@@ -194,16 +199,18 @@ void sink_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
         }));
     return;
   }
-  const auto change = [](std::function<WeightPtr(const BoundGraph&, const WeightPtr&, double)> make) {
-    return [make = std::move(make)](const BoundGraph& net, int target, double value, Patch& patch) {
-      const Stage& s = stage_at(net, target);
-      const bool sinks = attends(s) || std::holds_alternative<AttendShared>(s.operation);
-      if (!sinks || s.params.empty()) return false;
-      patch.weights[s.params[0]] =
-          make(net, net.weights[static_cast<std::size_t>(s.params[0])], value);
-      return true;
-    };
-  };
+  const auto change =
+      [](std::function<WeightPtr(const BoundGraph&, const WeightPtr&, double)> make) {
+        return [make = std::move(make)](const BoundGraph& net, int target, double value,
+                                        Patch& patch) {
+          const Stage& s = stage_at(net, target);
+          const bool sinks = attends(s) || std::holds_alternative<AttendShared>(s.operation);
+          if (!sinks || s.params.empty()) return false;
+          patch.weights[s.params[0]] =
+              make(net, net.weights[static_cast<std::size_t>(s.params[0])], value);
+          return true;
+        };
+      };
   const double scale = attends(stage) ? std::get<Attend>(stage.operation).scale
                                       : std::get<AttendShared>(stage.operation).scale;
   list.push_back({.row = "45",
@@ -218,19 +225,20 @@ void sink_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
                   .rarity = 1});
   const auto heads = network.graph.params[static_cast<std::size_t>(stage.params[0])].shape[0];
   for (std::int64_t shift = 1; shift < std::min<std::int64_t>(heads, 4); ++shift) {
-    list.push_back({.row = "45",
-                    .field = "attend.sink_heads",
-                    .cause = "each head has another head's sink",
-                    .expected = std::string("its own"),
-                    .found = std::to_string(shift) + " heads away",
-                    .range = std::nullopt,
-                    .apply = change([shift, heads](const BoundGraph&, const WeightPtr& sinks, double) {
-                      std::vector<std::int64_t> order;
-                      for (std::int64_t h = 0; h < heads; ++h)
-                        order.push_back((h + heads - shift) % heads);
-                      return reordered_rows(sinks, order);
-                    }),
-                    .rarity = 1});
+    list.push_back(
+        {.row = "45",
+         .field = "attend.sink_heads",
+         .cause = "each head has another head's sink",
+         .expected = std::string("its own"),
+         .found = std::to_string(shift) + " heads away",
+         .range = std::nullopt,
+         .apply = change([shift, heads](const BoundGraph&, const WeightPtr& sinks, double) {
+           std::vector<std::int64_t> order;
+           for (std::int64_t h = 0; h < heads; ++h)
+             order.push_back((h + heads - shift) % heads);
+           return reordered_rows(sinks, order);
+         }),
+         .rarity = 1});
   }
 }
 
@@ -244,8 +252,8 @@ void rotation_hypotheses(const BoundGraph& network, int index, std::vector<Hypot
   for (const Stage& other : network.graph.stages) {
     const auto* rope = std::get_if<Rope>(&other.operation);
     if (rope == nullptr || rope->direction != RopeDirection::kForward) continue;
-    list.push_back(computing("35", "attend.rotation", "a layer that has no rotation is rotated", false,
-                             true, attends, {}));
+    list.push_back(computing("35", "attend.rotation", "a layer that has no rotation is rotated",
+                             false, true, attends, {}));
     list.back().apply = [rope = *rope](const BoundGraph& net, int target, double, Patch& patch) {
       const Stage& stage = stage_at(net, target);
       if (!attends(stage) ||
@@ -257,11 +265,11 @@ void rotation_hypotheses(const BoundGraph& network, int index, std::vector<Hypot
         turn.operation = rope;
         std::vector<Tensor> turned;
         for (const std::size_t input : {0, 1}) {
-          turn.outputs = {Output{.name = "", .shape = {operands.inputs[input]->shape.begin() + 1,
-                                                       operands.inputs[input]->shape.end()}}};
-          StageOperands of = {.inputs = {operands.inputs[input], operands.inputs[3]},
-                              .weights = {},
-                              .states = {}};
+          turn.outputs = {Output{.name = "",
+                                 .shape = {operands.inputs[input]->shape.begin() + 1,
+                                           operands.inputs[input]->shape.end()}}};
+          StageOperands of = {
+              .inputs = {operands.inputs[input], operands.inputs[3]}, .weights = {}, .states = {}};
           turned.push_back(run_stage(turn, of, context)[0]);
         }
         StageOperands rotated = operands;
@@ -282,59 +290,61 @@ bool is_rope(const Stage& stage) {
 void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
   const Stage& stage = stage_at(network, index);
   const auto& rope = std::get<Rope>(stage.operation);
-  list.push_back(computing(
-      "36", "rope.positions", "positions begin anew with each pass", std::string("the sequence's"),
-      std::string("the pass's"), is_rope,
-      [](const Stage& s, const StageOperands& operands, const StageContext& context) {
-        Tensor positions = *operands.inputs[1];
-        const double first = positions.data.empty() ? 0 : positions.data.front();
-        for (double& position : positions.data)
-          position -= first;
-        StageOperands other = operands;
-        other.inputs[1] = &positions;
-        return run_stage(s, other, context);
-      }));
+  list.push_back(
+      computing("36", "rope.positions", "positions begin anew with each pass",
+                std::string("the sequence's"), std::string("the pass's"), is_rope,
+                [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+                  Tensor positions = *operands.inputs[1];
+                  const double first = positions.data.empty() ? 0 : positions.data.front();
+                  for (double& position : positions.data)
+                    position -= first;
+                  StageOperands other = operands;
+                  other.inputs[1] = &positions;
+                  return run_stage(s, other, context);
+                }));
   list.back().later = true;
-  list.push_back(computing(
-      "37", "rope.frequency_precision", "the rotary frequencies are rounded to bfloat16",
-      std::string("float32"), std::string("bfloat16"), is_rope,
-      [](const Stage& s, const StageOperands& operands, const StageContext& context) {
-        Stage coarse = s;
-        auto& op = std::get<Rope>(coarse.operation);
-        const auto before =
-            inverse_frequencies<float>(op.frequencies, op.dims, context.known_length);
-        op.frequencies.divisors.resize(before.size(), 1);
-        for (std::size_t i = 0; i < before.size(); ++i) {
-          const double rounded = double{round_to_bfloat16(static_cast<float>(before[i]))};
-          op.frequencies.divisors[i] *= before[i] / rounded;
-        }
-        return run_stage(coarse, operands, context);
-      }));
+  list.push_back(
+      computing("37", "rope.frequency_precision", "the rotary frequencies are rounded to bfloat16",
+                std::string("float32"), std::string("bfloat16"), is_rope,
+                [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+                  Stage coarse = s;
+                  auto& op = std::get<Rope>(coarse.operation);
+                  const auto before =
+                      inverse_frequencies<float>(op.frequencies, op.dims, context.known_length);
+                  op.frequencies.divisors.resize(before.size(), 1);
+                  for (std::size_t i = 0; i < before.size(); ++i) {
+                    const double rounded = double{round_to_bfloat16(static_cast<float>(before[i]))};
+                    op.frequencies.divisors[i] *= before[i] / rounded;
+                  }
+                  return run_stage(coarse, operands, context);
+                }));
   list.back().rarity = 0;
   const std::int64_t head_dim = stage.outputs[0].shape.back();
-  const auto change = [&](std::string row, std::string field, std::string cause, FieldValue expected,
-                          FieldValue found, std::function<void(Rope&)> set) {
-    list.push_back({.row = std::move(row),
-                    .field = std::move(field),
-                    .cause = std::move(cause),
-                    .expected = std::move(expected),
-                    .found = std::move(found),
-                    .range = std::nullopt,
-                    .apply =
-                        [set = std::move(set)](const BoundGraph& net, int target, double, Patch& patch) {
-                          Stage& changed = patched_stage(net, target, patch);
-                          auto* op = std::get_if<Rope>(&changed.operation);
-                          if (op == nullptr) return false;
-                          set(*op);
-                          return true;
-                        },
-                    .rarity = 0.5});
+  const auto change = [&](std::string row, std::string field, std::string cause,
+                          FieldValue expected, FieldValue found, std::function<void(Rope&)> set) {
+    list.push_back(
+        {.row = std::move(row),
+         .field = std::move(field),
+         .cause = std::move(cause),
+         .expected = std::move(expected),
+         .found = std::move(found),
+         .range = std::nullopt,
+         .apply =
+             [set = std::move(set)](const BoundGraph& net, int target, double, Patch& patch) {
+               Stage& changed = patched_stage(net, target, patch);
+               auto* op = std::get_if<Rope>(&changed.operation);
+               if (op == nullptr) return false;
+               set(*op);
+               return true;
+             },
+         .rarity = 0.5});
   };
   if (rope.dims < head_dim) {
-    change("34", "rope.denominator", "the frequencies are those of the whole head's width", rope.dims,
-           head_dim, [head_dim](Rope& op) {
-             op.frequencies.theta = std::pow(op.frequencies.theta, static_cast<double>(op.dims) /
-                                                                       static_cast<double>(head_dim));
+    change("34", "rope.denominator", "the frequencies are those of the whole head's width",
+           rope.dims, head_dim, [head_dim](Rope& op) {
+             op.frequencies.theta =
+                 std::pow(op.frequencies.theta,
+                          static_cast<double>(op.dims) / static_cast<double>(head_dim));
            });
   }
   if (rope.frequencies.scaling != RopeScaling::kNone &&
@@ -347,8 +357,8 @@ void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
   }
   if (rope.attention_factor != 1) {
     change("32", "rope.frequencies.scaling",
-           "the rotary scaling and its factor on cos and sin are not applied", std::string("as stated"),
-           std::string("none"), [](Rope& op) {
+           "the rotary scaling and its factor on cos and sin are not applied",
+           std::string("as stated"), std::string("none"), [](Rope& op) {
              op.frequencies.scaling = RopeScaling::kNone;
              op.attention_factor = 1;
            });

@@ -29,7 +29,9 @@ int stage_of_role(const BoundGraph& network, int layer, std::string_view role) {
 
 void norm_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
   const bool qk = stage.name.ends_with("q_norm") || stage.name.ends_with("k_norm");
-  list.push_back({.row = qk ? "39" : stage.name == "norm" ? "29" : "26",
+  list.push_back({.row = qk                     ? "39"
+                         : stage.name == "norm" ? "29"
+                                                : "26",
                   .field = "norm.times",
                   .cause = "the norm is applied twice",
                   .expected = std::int64_t{1},
@@ -39,7 +41,8 @@ void norm_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
                       [](const BoundGraph& network, int index, double, Patch& patch) {
                         if (!std::holds_alternative<Norm>(stage_at(network, index).operation))
                           return false;
-                        patch.computations[index] = [](const Stage& s, const StageOperands& operands,
+                        patch.computations[index] = [](const Stage& s,
+                                                       const StageOperands& operands,
                                                        const StageContext& context) {
                           const Outputs once = run_stage(s, operands, context);
                           StageOperands again = operands;
@@ -146,30 +149,28 @@ void projection_hypotheses(const BoundGraph& network, int index, std::vector<Hyp
   const std::string blocks = "in blocks";
   const std::string groups = "group by group";
   for (const bool by_group : {false, true}) {
-    list.push_back({.row = "14",
-                    .field = "linear.fused",
-                    .cause = "a fused projection of queries, keys and values is split in the other way",
-                    .expected = by_group ? groups : blocks,
-                    .found = by_group ? blocks : groups,
-                    .range = std::nullopt,
-                    .apply =
-                        [by_group](const BoundGraph& net, int target, double, Patch& patch) {
-                          return take_heads(net, target, by_group, patch);
-                        },
-                    .rarity = 1});
+    list.push_back(
+        {.row = "14",
+         .field = "linear.fused",
+         .cause = "a fused projection of queries, keys and values is split in the other way",
+         .expected = by_group ? groups : blocks,
+         .found = by_group ? blocks : groups,
+         .range = std::nullopt,
+         .apply = [by_group](const BoundGraph& net, int target, double,
+                             Patch& patch) { return take_heads(net, target, by_group, patch); },
+         .rarity = 1});
   }
   if (index == fused->stages[0]) return;
-  list.push_back({.row = "14",
-                  .field = "linear.fused_order",
-                  .cause = "the keys' and the values' projections are exchanged",
-                  .expected = std::string("q, k, v"),
-                  .found = std::string("q, v, k"),
-                  .range = std::nullopt,
-                  .apply =
-                      [](const BoundGraph& net, int target, double, Patch& patch) {
-                        return exchange_keys_and_values(net, target, patch);
-                      },
-                  .rarity = 1});
+  list.push_back(
+      {.row = "14",
+       .field = "linear.fused_order",
+       .cause = "the keys' and the values' projections are exchanged",
+       .expected = std::string("q, k, v"),
+       .found = std::string("q, v, k"),
+       .range = std::nullopt,
+       .apply = [](const BoundGraph& net, int target, double,
+                   Patch& patch) { return exchange_keys_and_values(net, target, patch); },
+       .rarity = 1});
 }
 
 // What came into the layer of a stage that yields what leaves it.

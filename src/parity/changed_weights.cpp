@@ -61,12 +61,11 @@ WeightPtr reordered_rows(WeightPtr weight, std::vector<std::int64_t> order) {
 }
 
 WeightPtr exchanged_halves(WeightPtr weight) {
-  return std::make_shared<Changed>(
-      std::move(weight), [](const Weight& base, std::int64_t row, std::span<double> out) {
-        base.read_row(row, out);
-        std::rotate(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(out.size() / 2),
-                    out.end());
-      });
+  return std::make_shared<Changed>(std::move(weight), [](const Weight& base, std::int64_t row,
+                                                         std::span<double> out) {
+    base.read_row(row, out);
+    std::rotate(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(out.size() / 2), out.end());
+  });
 }
 
 WeightPtr rows_of(std::vector<WeightPtr> weights, std::vector<RowOf> order) {

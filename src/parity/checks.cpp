@@ -46,7 +46,6 @@ constexpr Residual kIncomparable{.relative_l2 = 1e9,
                                  .cosine = 0,
                                  .bit_match = 0};
 
-
 // Choices of the largest scores: any of those that tie, in any order, is right. The share of tokens that chose otherwise.
 Residual choice_residual(const Tensor& chosen, const Tensor& scores, double noise) {
   Residual r{};
@@ -207,8 +206,9 @@ std::shared_ptr<const Tensor> Checker::report(std::size_t step, Value value, Rep
              some->values.tokens() == 1 && tokens > 1 &&
              std::equal(output.shape.begin(), output.shape.end(), some->values.shape.begin() + 1)) {
     result = wrap(some);  // the last token alone
-  } else if (some && chosen_entries(network_.graph.stages[static_cast<std::size_t>(value.stage)],
-                                    value.output) &&
+  } else if (some &&
+             chosen_entries(network_.graph.stages[static_cast<std::size_t>(value.stage)],
+                            value.output) &&
              some->values.shape.size() == 2 && some->values.tokens() == tokens) {
     result = wrap(some);
   }
@@ -217,8 +217,8 @@ std::shared_ptr<const Tensor> Checker::report(std::size_t step, Value value, Rep
 
 // Of our output what the suspect reported of its own: the last rows, log-probabilities of the same ids.
 Tensor Checker::reported(const Check& check, const Tensor& computed) const {
-  const Tensor& held = *reports_.at({check.step, check.value.stage, check.value.output,
-                                     check.reported});
+  const Tensor& held =
+      *reports_.at({check.step, check.value.stage, check.value.output, check.reported});
   if (check.reported == Reported::kValues &&
       (held.tokens() == computed.tokens() || !network_.graph.output(check.value).per_token))
     return computed;
@@ -322,8 +322,8 @@ double Checker::budget_under(const Check& check, const Patch& patch) {
 }
 
 Residual Checker::compared(const Check& check, Recompute& recompute) const {
-  const Tensor& held = *reports_.at({check.step, check.value.stage, check.value.output,
-                                     check.reported});
+  const Tensor& held =
+      *reports_.at({check.step, check.value.stage, check.value.output, check.reported});
   const Stage& stage = network_.graph.stages[static_cast<std::size_t>(check.value.stage)];
   if (std::holds_alternative<Index>(stage.operation) && check.value.output == 1) {
     if (recompute.computed(check.step, check.value).shape != held.shape) return kIncomparable;

@@ -44,7 +44,9 @@ class Checker {
   Checker(const BoundGraph& network, const Captured& captured, SuspectType type, ThreadPool& pool);
 
   // From here on run() looks at these outputs alone.
-  void keep_to(std::function<bool(const std::string& output)> wanted) { wanted_ = std::move(wanted); }
+  void keep_to(std::function<bool(const std::string& output)> wanted) {
+    wanted_ = std::move(wanted);
+  }
 
   // All captured values, in the order of execution; not what is fed: ids and positions.
   std::vector<Check> run(const std::function<void(std::size_t done, std::size_t all)>& progress);
@@ -61,7 +63,9 @@ class Checker {
   const Tensor& suspect(const Check& check);
   // Every row of our output, whatever the suspect reported of it; the ids whose log-probabilities it reported [tokens, k].
   Tensor whole(const Check& check, const Patch& patch);
-  const Tensor& reported_ids(const Check& check) const { return reported_ids_.at(check.step)->values; }
+  const Tensor& reported_ids(const Check& check) const {
+    return reported_ids_.at(check.step)->values;
+  }
 
   const BoundGraph& network() const { return network_; }
   const Captured& captured() const { return captured_; }
@@ -100,7 +104,7 @@ class Trial {
 
   const Patch& base() const { return base_; }
   const Residual& before() const { return before_; }  // under the base alone
-  std::int64_t known_tokens() const;  // fed when the check's pass ends
+  std::int64_t known_tokens() const;                  // fed when the check's pass ends
   // `patch` contains the base; `touched` are the stages at which it says something else.
   Residual under(const Patch& patch, const std::set<int>& touched) const;
 

@@ -47,9 +47,10 @@ Hypothesis computing(Name name, Computation computation) {
 
 // The same with a number that is looked for.
 template <class Operation>
-Hypothesis scaling(Name name, Range range,
-                   std::function<Outputs(const Stage&, const StageOperands&, const StageContext&,
-                                         double)> computation) {
+Hypothesis scaling(
+    Name name, Range range,
+    std::function<Outputs(const Stage&, const StageOperands&, const StageContext&, double)>
+        computation) {
   Hypothesis hypothesis = computing<Operation>(std::move(name), {});
   hypothesis.range = std::move(range);
   hypothesis.rarity = 2;
@@ -85,13 +86,14 @@ void gate_hypotheses(const std::string& role, std::vector<Hypothesis>& list) {
           y.data[i] = context.numerics.activation(y.data[i] * gate.data[i / shared]);
         return Outputs{std::move(y)};
       }));
-  list.push_back(computing<Gated>(
-      {"50", "gated.present", role == "mlp.act" ? "the up projection stands alone: nothing is gated"
-                                                : "the output gate is not applied",
-       true, false},
-      [](const Stage&, const StageOperands& operands, const StageContext&) {
-        return Outputs{*operands.inputs[1]};
-      }));
+  list.push_back(
+      computing<Gated>({"50", "gated.present",
+                        role == "mlp.act" ? "the up projection stands alone: nothing is gated"
+                                          : "the output gate is not applied",
+                        true, false},
+                       [](const Stage&, const StageOperands& operands, const StageContext&) {
+                         return Outputs{*operands.inputs[1]};
+                       }));
   if (role == "mlp.act") {
     list.push_back(computing<Gated>(
         {"50", "gated.up", "the activation stands alone: it multiplies nothing", true, false},
@@ -189,9 +191,9 @@ void delta_hypotheses(const Stage& stage, const std::string& role, std::vector<H
         const auto offsets = reference::read_vector(*operands.weights[1], context.numerics);
         for (std::size_t i = 0; i < y.data.size(); ++i) {
           const std::size_t head = i % rates.size();
-          const double rate = kind == Decay::kPlain               ? -std::abs(rates[head])
+          const double rate = kind == Decay::kPlain             ? -std::abs(rates[head])
                               : op.rate == DecayRate::kMinusExp ? -std::exp(rates[head])
-                                                                  : rates[head];
+                                                                : rates[head];
           const double sum = y.data[i] + (kind == Decay::kNoOffset ? 0 : offsets[head]);
           double step = kind == Decay::kNoSoftplus ? std::abs(sum) : reference::softplus(sum);
           if (kind == Decay::kTwice) step = reference::softplus(step);
@@ -219,8 +221,7 @@ void delta_hypotheses(const Stage& stage, const std::string& role, std::vector<H
 void slice_hypotheses(const BoundGraph& network, const Stage& stage,
                       std::vector<Hypothesis>& list) {
   const auto& slice = std::get<Slice>(stage.operation);
-  const std::int64_t width =
-      element_count(network.graph.output(stage.inputs[0]).shape).value_or(0);
+  const std::int64_t width = element_count(network.graph.output(stage.inputs[0]).shape).value_or(0);
   const std::int64_t count = element_count(slice.out).value_or(0);
   if (width != 2 * count || slice.groups < 1 || count % slice.groups != 0) return;
   const std::int64_t part = count / slice.groups;
@@ -359,8 +360,8 @@ void expert_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
         for (std::int64_t t = 0; t < ids.tokens(); ++t) {
           for (std::size_t i = 0; i < ids.row(t).size(); ++i) {
             const auto expert = static_cast<std::size_t>(ids.row(t)[i]);
-            const auto bias = reference::read_vector(
-                *operands.weights.at(expert * kPerExpert + 5), context.numerics);
+            const auto bias = reference::read_vector(*operands.weights.at(expert * kPerExpert + 5),
+                                                     context.numerics);
             for (std::size_t d = 0; d < bias.size(); ++d)
               y[0].row(t)[d] += (1 - weights.row(t)[i]) * bias[d];
           }

@@ -13,7 +13,7 @@
 namespace plumb {
 namespace {
 
-constexpr double kGain = 3;            // a cause must bring the residual down by this factor
+constexpr double kGain = 3;           // a cause must bring the residual down by this factor
 constexpr std::size_t kLongSpan = 6;  // stages; beyond, the ladder comes first
 
 class Explainer {
@@ -28,7 +28,7 @@ class Explainer {
 
  private:
   struct Outcome {
-    std::vector<Attempt> causes;               // one, or several together
+    std::vector<Attempt> causes;                 // one, or several together
     std::vector<std::vector<std::string>> also;  // of each
     std::int64_t rejected = 0;
   };
@@ -101,9 +101,9 @@ double Explainer::total(const std::vector<Attempt>& causes, std::size_t from) {
     Patch patch;
     bool any = false;
     for (const Attempt& cause : causes) {
-      any = apply(checker_.network(), cause.hypothesis, scope_in(check, cause), cause.value,
-                  patch) ||
-            any;
+      any =
+          apply(checker_.network(), cause.hypothesis, scope_in(check, cause), cause.value, patch) ||
+          any;
     }
     if (!any) continue;
     ++used;
@@ -201,7 +201,8 @@ Explainer::Outcome Explainer::search(const Check& check) {
     std::vector<Attempt> remembered;
     std::ranges::copy_if(list, std::back_inserter(remembered), [](const Attempt& attempt) {
       const Hypothesis& h = attempt.hypothesis;
-      return !attempt.narrow && (h.later || h.field == "attend.window" || h.field == "attend.future");
+      return !attempt.narrow &&
+             (h.later || h.field == "attend.window" || h.field == "attend.future");
     });
     measure(remembered, Search::Effort::kSolve);
   }

@@ -185,7 +185,7 @@ bool can_climb(const Checker& checker, const Check& check) {
 }
 
 std::vector<std::vector<Attempt>> climb(Checker& checker, const Search& search,
-                                          const Check& check) {
+                                        const Check& check) {
   std::vector<Set> sets{Set{}};
   for (const std::int64_t tokens : prefixes(checker.captured().steps()[0].count)) {
     Rung rung(checker, search, check, tokens);

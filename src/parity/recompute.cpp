@@ -64,8 +64,7 @@ std::shared_ptr<const CapturedValue> Recompute::captured(std::size_t step, Value
   if (const auto* known = known_value(key.first, key.second)) return *known;
   const Output& output = network_.graph.output(value);
   auto held = captured_.value(step, output.name);
-  if (held && !fits(held->values.shape, output, captured_.steps()[step].count))
-    held = nullptr;
+  if (held && !fits(held->values.shape, output, captured_.steps()[step].count)) held = nullptr;
   return held_[key] = std::move(held);
 }
 
@@ -189,7 +188,8 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
                                       : run_stage(stage, operands, context);
   if (!stage.states.empty()) states_after_[key] = std::move(states);
   if (const int choice = choice_of(stage); choice >= 0) {
-    if (const auto theirs = captured(step, {index, choice})) take_order_of(stage, theirs->values, result);
+    if (const auto theirs = captured(step, {index, choice}))
+      take_order_of(stage, theirs->values, result);
   }
   return result;
 }

@@ -11,8 +11,8 @@ namespace {
 
 constexpr int kGridPoints = 25;
 constexpr int kRefinements = 40;
-constexpr int kPatience = 10;  // refinements
-constexpr double kMostIntegers = 128;  // values of a whole number that are all tried
+constexpr int kPatience = 10;               // refinements
+constexpr double kMostIntegers = 128;       // values of a whole number that are all tried
 constexpr std::size_t kSmallNetwork = 260;  // stages; beyond, single stages of a role are not tried
 constexpr double kNoEffect = 1e-9;          // of the residual: the hypothesis changes nothing here
 
@@ -94,9 +94,12 @@ std::vector<Attempt> Search::candidates(const Check& check) const {
   const auto keys = [&](int index) {
     const Stage& stage = network_.graph.stages[static_cast<std::size_t>(index)];
     const std::string alike = conventions_of(stage);
-    return std::vector<std::string>{"role " + role_of(stage),           "family " + family_of(stage),
-                                    "all",                              "alike " + alike,
-                                    "role " + role_of(stage) + alike,   "family " + family_of(stage) + alike};
+    return std::vector<std::string>{"role " + role_of(stage),
+                                    "family " + family_of(stage),
+                                    "all",
+                                    "alike " + alike,
+                                    "role " + role_of(stage) + alike,
+                                    "family " + family_of(stage) + alike};
   };
   std::map<int, std::vector<std::string>> keys_of;
   for (const int index : span) {
@@ -204,8 +207,9 @@ void Search::solve(const Probe& probe, Attempt& candidate, Effort effort) const 
     if (grid.back() < grid[static_cast<std::size_t>(best)]) best = i;
   }
   const double least = grid[static_cast<std::size_t>(best)];
-  const double beside = std::max(grid[static_cast<std::size_t>(std::max(best - 1, 0))],
-                                 grid[static_cast<std::size_t>(std::min(best + 1, kGridPoints - 1))]);
+  const double beside =
+      std::max(grid[static_cast<std::size_t>(std::max(best - 1, 0))],
+               grid[static_cast<std::size_t>(std::min(best + 1, kGridPoints - 1))]);
   constexpr double kNoMinimum = 0.98;
   if (least <= kNoMinimum * before) {
     refine(static_cast<double>(best - 1) / (kGridPoints - 1),
@@ -272,8 +276,8 @@ Attempt as_range(const Attempt& found, const Attempt& of) {
 }  // namespace
 
 std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& check,
-                                                  const Patch& base, double good_enough,
-                                                  const std::vector<Attempt>& measured) const {
+                                                const Patch& base, double good_enough,
+                                                const std::vector<Attempt>& measured) const {
   constexpr std::size_t kFewVariants = 90;
   constexpr std::size_t kLeads = 16;
   constexpr std::size_t kEnough = 6;
@@ -335,10 +339,10 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
         std::count_if(variants.begin(), variants.end(), [&](const Variant& v) {
           return v.candidate.residual.relative_l2 < alone.before().relative_l2;
         }));
-    const std::size_t leads = std::min(
-        variants.size(), variants.size() <= kFewVariants ? variants.size()
-                         : solving                       ? kLeads
-                                                         : std::max(kLeads, improving));
+    const std::size_t leads =
+        std::min(variants.size(), variants.size() <= kFewVariants ? variants.size()
+                                  : solving                       ? kLeads
+                                                                  : std::max(kLeads, improving));
     std::size_t last = leads;  // of what fits as well, the best is near the first
     for (std::size_t i = 0; i < std::min(last, leads) && found.size() < kEnough; ++i) {
       Patch with = base;
@@ -375,8 +379,7 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
   }
   std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
     const auto score = [](const std::vector<Attempt>& pair) {
-      return pair[1].residual.relative_l2 *
-             (1 + 0.4 * (complexity(pair[0]) + complexity(pair[1])));
+      return pair[1].residual.relative_l2 * (1 + 0.4 * (complexity(pair[0]) + complexity(pair[1])));
     };
     return score(a) < score(b);
   });

@@ -16,9 +16,9 @@ namespace plumb {
 struct Attempt {
   Hypothesis hypothesis;
   std::vector<int> scope;
-  double value = 0;       // of a range
-  bool snapped = true;    // the value is one that configurations hold
-  bool narrow = false;    // one stage of several of its role
+  double value = 0;     // of a range
+  bool snapped = true;  // the value is one that configurations hold
+  bool narrow = false;  // one stage of several of its role
   Residual residual{.relative_l2 = std::numeric_limits<double>::infinity(),
                     .worst_row = 0,
                     .worst_token = 0,
@@ -59,9 +59,9 @@ class Search {
 
   // Two causes that bring the check to `good_enough` together; `measured` holds all candidates under the check's own base. The
   // pairs found first, at most a few.
-  std::vector<std::vector<Attempt>> pairs(Checker& checker, const Check& check,
-                                            const Patch& base, double good_enough,
-                                            const std::vector<Attempt>& measured) const;
+  std::vector<std::vector<Attempt>> pairs(Checker& checker, const Check& check, const Patch& base,
+                                          double good_enough,
+                                          const std::vector<Attempt>& measured) const;
 
   const BoundGraph& network() const { return network_; }
   ThreadPool& pool() const { return pool_; }

@@ -198,9 +198,10 @@ std::vector<RowOf> refused_rows(std::int64_t width, bool up, bool stored_alterna
   for (std::int64_t i = 0; i < width; ++i) {
     // The place in the fused matrix from which the suspect reads, and what the checkpoint has there.
     const std::int64_t place = stored_alternating ? i + (up ? width : 0) : 2 * i + (up ? 1 : 0);
-    order.push_back(stored_alternating
-                        ? RowOf{.weight = static_cast<std::size_t>(place % 2), .row = place / 2}
-                        : RowOf{.weight = static_cast<std::size_t>(place / width), .row = place % width});
+    order.push_back(
+        stored_alternating
+            ? RowOf{.weight = static_cast<std::size_t>(place % 2), .row = place / 2}
+            : RowOf{.weight = static_cast<std::size_t>(place / width), .row = place % width});
   }
   return order;
 }
@@ -232,8 +233,8 @@ Apply split_gate_and_up(bool alternating) {
       const Stage& up = stage_at(network, gated.inputs[1].stage);
       if (gated.inputs[0].stage != index && gated.inputs[1].stage != index) continue;
       if (!std::holds_alternative<Linear>(gate.operation) ||
-          !std::holds_alternative<Linear>(up.operation) ||
-          gate.params.size() != up.params.size() || gated.inputs[0].stage == gated.inputs[1].stage)
+          !std::holds_alternative<Linear>(up.operation) || gate.params.size() != up.params.size() ||
+          gated.inputs[0].stage == gated.inputs[1].stage)
         return false;
       for (std::size_t i = 0; i < gate.params.size(); ++i) {
         if (network.graph.params[static_cast<std::size_t>(gate.params[i])].shape !=
@@ -335,9 +336,8 @@ std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int ind
   borrowed_conventions(network, index, list);
   if (std::holds_alternative<Norm>(stage.operation)) {
     const std::string role = name_in_layer(stage.name, stage.layer);
-    for (const std::string_view other :
-         {"attn.q_norm", "attn.k_norm", "attn.norm", "mlp.norm", "attn.post_norm",
-          "mlp.post_norm"}) {
+    for (const std::string_view other : {"attn.q_norm", "attn.k_norm", "attn.norm", "mlp.norm",
+                                         "attn.post_norm", "mlp.post_norm"}) {
       Patch probe;
       if (role == other || !other_norm(std::string(other))(network, index, 0, probe)) continue;
       list.push_back(structural(
@@ -355,7 +355,8 @@ std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int ind
                               "norm.present", "the norm is left out", true, false,
                               leave_out<Norm>));
     if (std::get<Norm>(stage.operation).weight_offset != 0) {
-      list.push_back(structural("23", "norm.weight_sum", "1 + w is rounded to bfloat16 before it multiplies",
+      list.push_back(structural("23", "norm.weight_sum",
+                                "1 + w is rounded to bfloat16 before it multiplies",
                                 std::string("float32"), std::string("bfloat16"), round_offset));
     }
   }
