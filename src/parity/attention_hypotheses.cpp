@@ -364,32 +364,49 @@ void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
            });
     list.back().rarity = 1;
   }
-  // The norm behind the rotation: the two stages trade places.
-  const Stage& before = stage_at(network, stage.inputs[0].stage);
-  if (!std::holds_alternative<Norm>(before.operation)) return;
-  list.push_back({.row = "39",
-                  .field = "norm.order",
-                  .cause = "queries and keys are normalised after the rotation",
-                  .expected = std::string("norm, rotation"),
-                  .found = std::string("rotation, norm"),
-                  .range = std::nullopt,
-                  .apply =
-                      [](const BoundGraph& net, int target, double, Patch& patch) {
-                        const Stage& turn = stage_at(net, target);
-                        if (!is_rope(turn)) return false;
-                        const int norm = turn.inputs[0].stage;
-                        const Stage& first = stage_at(net, norm);
-                        if (!std::holds_alternative<Norm>(first.operation)) return false;
-                        Stage& a = patched_stage(net, norm, patch);
-                        Stage& b = patched_stage(net, target, patch);
-                        if (!is_rope(b) || !std::holds_alternative<Norm>(a.operation)) return false;
-                        std::swap(a.operation, b.operation);
-                        std::swap(a.params, b.params);
-                        a.inputs = {first.inputs[0], turn.inputs[1]};
-                        b.inputs = {turn.inputs[0]};
-                        return true;
-                      },
-                  .rarity = 1});
+}
+
+// The rotation that follows a norm and nothing else reads; -1 where the stage is no norm of queries or keys.
+int rotation_behind(const BoundGraph& network, int index) {
+  if (!std::holds_alternative<Norm>(stage_at(network, index).operation)) return -1;
+  for (int i = index + 1; i < static_cast<int>(network.graph.stages.size()); ++i) {
+    const Stage& stage = stage_at(network, i);
+    const bool reads = std::ranges::any_of(
+        stage.inputs, [index](const Value& input) { return input.stage == index; });
+    if (reads) return is_rope(stage) ? i : -1;
+  }
+  return -1;
+}
+
+// The norm behind the rotation: the two stages trade places. About either of them.
+void order_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
+  const auto pair_of = [](const BoundGraph& net, int target) {
+    const int norm =
+        is_rope(stage_at(net, target)) ? stage_at(net, target).inputs[0].stage : target;
+    return std::pair(norm, rotation_behind(net, norm));
+  };
+  if (pair_of(network, index).second < 0) return;
+  list.push_back(
+      {.row = "39",
+       .field = "norm.order",
+       .cause = "queries and keys are normalised after the rotation",
+       .expected = std::string("norm, rotation"),
+       .found = std::string("rotation, norm"),
+       .range = std::nullopt,
+       .apply =
+           [pair_of](const BoundGraph& net, int target, double, Patch& patch) {
+             const auto [norm, rotation] = pair_of(net, target);
+             if (rotation < 0) return false;
+             Stage& a = patched_stage(net, norm, patch);
+             Stage& b = patched_stage(net, rotation, patch);
+             if (!is_rope(b) || !std::holds_alternative<Norm>(a.operation)) return false;
+             std::swap(a.operation, b.operation);
+             std::swap(a.params, b.params);
+             a.inputs = {stage_at(net, norm).inputs[0], stage_at(net, rotation).inputs[1]};
+             b.inputs = {Value{norm, 0}};
+             return true;
+           },
+       .rarity = 1});
 }
 
 }  // namespace
@@ -406,6 +423,7 @@ std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int inde
   if (attends(stage) || std::holds_alternative<AttendShared>(stage.operation))
     sink_hypotheses(network, index, list);
   if (is_rope(stage)) rope_hypotheses(network, index, list);
+  order_hypotheses(network, index, list);
   return list;
 }
 

@@ -66,7 +66,9 @@ std::vector<PositionErrors> along_positions(Checker& checker, const std::vector<
     for (const Check& check : checks) {
       if (check.stage != name || !usable(check)) continue;
       const TraceStep& step = checker.captured().steps()[check.step];
-      const auto errors = row_errors(checker.suspect(check), checker.computed(check, {}));
+      const Tensor ours = checker.computed(check, {});
+      if (checker.suspect(check).shape != ours.shape) continue;  // fewer keys, another number of choices
+      const auto errors = row_errors(checker.suspect(check), ours);
       const std::int64_t first = step.first + step.count - std::ssize(errors);
       if (first < 0 || step.first + step.count > kMostPositions) continue;
       line.ratios.resize(std::max(line.ratios.size(), static_cast<std::size_t>(step.first + step.count)));
