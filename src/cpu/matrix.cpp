@@ -22,6 +22,9 @@ struct Rows {
 // Words of a row that are moved before the next row's turn: what 32 rows of them fill stays in the first-level cache.
 constexpr std::int64_t kWordsAtOnce = 16;
 
+// Bytes of panels that are packed before the file's pages are given back.
+constexpr std::int64_t kSliceBytes = std::int64_t{1} << 22;
+
 // to[j][r] = the four bytes at `offset` + 4 j of row r, xor `flip`.
 void transpose(const Rows& rows, std::size_t offset, std::int64_t words, std::uint32_t flip,
                std::uint8_t* to) {
@@ -201,44 +204,42 @@ void Matrix::prepare(ThreadPool& pool) {
     pages_ = Pages(packed_bytes());
     at_ = pages_.data();
   }
-  pool.for_rows(panels(), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t index = begin; index < end; ++index) {
-      Rows rows{};
-      for (std::int64_t r = 0; r < kPanelRows && index * kPanelRows + r < rows_; ++r)
-        rows.at[r] = weight_->stored_row(index * kPanelRows + r).data();
-      std::uint8_t* to = at_ + static_cast<std::size_t>(index) * panel_bytes_;
-      switch (*form_) {
-        case PanelForm::kF32:
-          transpose(rows, 0, columns_, 0, to);
-          break;
-        case PanelForm::kF16:
-          pack_f16(rows, columns_, to);
-          break;
-        case PanelForm::kBF16:
-          pack_bf16(rows, columns_, to);
-          break;
-        case PanelForm::kQ8_0:
-          pack_q8_0(rows, columns_, to);
-          break;
-        case PanelForm::kQ4_0:
-          pack_q4_0(rows, columns_, to);
-          break;
-        case PanelForm::kQ4_1:
-          pack_q4_1(rows, columns_, to);
-          break;
-        case PanelForm::kQ4_K:
-          pack_q4_k(rows, columns_, false, to);
-          break;
-        case PanelForm::kQ5_K:
-          pack_q4_k(rows, columns_, true, to);
-          break;
-        case PanelForm::kQ6_K:
-          pack_q6_k(rows, columns_, to);
-          break;
-      }
-    }
-  });
-  weight_->release();
+  // In slices: what was packed and what it was packed from are not both in memory but for one slice.
+  const std::int64_t slice = std::max<std::int64_t>(1, kSliceBytes / static_cast<std::int64_t>(std::max<std::size_t>(panel_bytes_, 1)));
+  for (std::int64_t first = 0; first < panels(); first += slice) {
+    pool.for_rows(std::min(slice, panels() - first), [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t index = first + begin; index < first + end; ++index)
+        pack(index);
+    });
+    weight_->release();
+  }
+}
+
+void Matrix::pack(std::int64_t index) {
+  Rows rows{};
+  for (std::int64_t r = 0; r < kPanelRows && index * kPanelRows + r < rows_; ++r)
+    rows.at[r] = weight_->stored_row(index * kPanelRows + r).data();
+  std::uint8_t* to = at_ + static_cast<std::size_t>(index) * panel_bytes_;
+  switch (*form_) {
+    case PanelForm::kF32:
+      return transpose(rows, 0, columns_, 0, to);
+    case PanelForm::kF16:
+      return pack_f16(rows, columns_, to);
+    case PanelForm::kBF16:
+      return pack_bf16(rows, columns_, to);
+    case PanelForm::kQ8_0:
+      return pack_q8_0(rows, columns_, to);
+    case PanelForm::kQ4_0:
+      return pack_q4_0(rows, columns_, to);
+    case PanelForm::kQ4_1:
+      return pack_q4_1(rows, columns_, to);
+    case PanelForm::kQ4_K:
+      return pack_q4_k(rows, columns_, false, to);
+    case PanelForm::kQ5_K:
+      return pack_q4_k(rows, columns_, true, to);
+    case PanelForm::kQ6_K:
+      return pack_q6_k(rows, columns_, to);
+  }
 }
 
 Panel Matrix::panel(std::int64_t index) const {

@@ -38,6 +38,8 @@ class Matrix {
   std::string path() const;
 
  private:
+  void pack(std::int64_t index);
+
   WeightPtr weight_;
   std::int64_t rows_;
   std::int64_t columns_;

@@ -136,6 +136,9 @@ Plan make_plan(const BoundGraph& network) {
   }
   plan.last_use[static_cast<std::size_t>(graph.logits.stage)] = graph.stages.size();
   place_matrices(plan);
+  // The system mapped what lies beside the vectors that were read.
+  for (const WeightPtr& weight : network.weights)
+    weight->release();
   share_tables(graph, plan);
   group_linears(graph, plan);
   return plan;

@@ -2,7 +2,9 @@
 import csv
 import io
 import json
+import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -90,3 +92,21 @@ def test_without_a_model_it_measures_the_machine(plumb):
 def test_errors_are_one_sentence(plumb_binary, arguments, expected):
     done = subprocess.run([plumb_binary, "bench", *arguments], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_K_M"])
+def test_resident_memory_is_never_more_than_the_file_and_15_percent(plumb, tmp_path, kind):
+    """The most that is ever resident, while weights are packed too, without what a process has for no model: weights that lie
+    twice, in the file's pages and in panels, would be twice the file."""
+    script = REPOSITORY / "bench" / "make_shapes.py"
+    subprocess.run([sys.executable, script, tmp_path, "--shapes", "qwen3-0.6b", "--types", kind], check=True, stdout=subprocess.DEVNULL)
+    file = tmp_path / f"qwen3-0.6b-{kind}.gguf"
+    arguments = [plumb.binary, "bench", file, "--executor", "cpu", "-p", "16", "-n", "4", "-r", "1", "-t", "2", "--no-ceilings"]
+    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    text = child.stdout.read().decode()
+    _, status, usage = os.wait4(child.pid, 0)
+    size = file.stat().st_size
+    file.unlink()
+    assert status == 0
+    assert usage.ru_maxrss * 1024 <= 1.15 * size, f"{usage.ru_maxrss * 1024 / size:.3f} of {size} bytes\n{text}"
+    assert re.search(r"resident memory 1\.[01]\d \(1\.\d\d its own, 0\.\d\d of mapped files\) times the weights then", text), text

@@ -38,9 +38,9 @@ Outputs run(const Embed& op, const Operands& operands, const Context& context) {
       table.read_row(static_cast<std::int64_t>(ids.row(t)[0]), row);
       std::transform(row.begin(), row.end(), y.row(t),
                      [&](double value) { return static_cast<float>(value) * factor; });
+      table.release();  // the system maps 2 MiB of a file with each row: those of a prompt would add up to the whole table
     }
   });
-  table.release();  // the system maps a file's neighbouring pages with each row: they would add up to the whole table
   return one(std::move(y));
 }
 

@@ -96,6 +96,8 @@ Result<std::shared_ptr<const GgufFile>> GgufFile::open(const std::filesystem::pa
   std::shared_ptr<GgufFile> file(new GgufFile(path));
   PLUMB_TRY_STATUS(file->add(path));
   PLUMB_TRY_STATUS(file->index_tensors());
+  for (const auto& part : file->files_)
+    part->release(part->bytes());  // the metadata has been walked through: a vocabulary is megabytes that are not needed now
   return std::shared_ptr<const GgufFile>(std::move(file));
 }
 
