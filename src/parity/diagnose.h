@@ -44,6 +44,17 @@ struct Evidence {
   std::optional<double> logits_after;  // to ours under all causes found
 };
 
+// Another cause that explains the data as well, and what would tell the two apart.
+struct Alternative {
+  std::string row;
+  std::string cause;
+  std::string field;
+  FieldValue found;
+  std::int64_t tokens = 0;         // a prompt of so many tokens tells them apart; 0: none was found
+  std::vector<std::int32_t> ids;  // that prompt; empty where its length alone matters
+  std::string words;               // the same for people
+};
+
 struct Finding {
   Side side = Side::kSuspect;
   std::string stage;  // the first at fault
@@ -57,6 +68,7 @@ struct Finding {
   bool proved = false;  // the whole network under the causes gives the suspect's logits and tokens
   bool harmless = false;            // no output changes
   std::vector<std::string> also;    // rows that the data cannot tell apart
+  std::vector<Alternative> alternatives;  // the causes of those rows, and others of the same row
   std::vector<std::string> stages;  // all outputs that it explains
 };
 

@@ -44,6 +44,16 @@ const CatalogueRow* row_of(const Finding& finding) {
 json json_of(const Finding& finding) {
   const CatalogueRow* row = row_of(finding);
   const Evidence& e = finding.evidence;
+  json alternatives = json::array();
+  for (const Alternative& other : finding.alternatives) {
+    json prompt = nullptr;
+    if (other.tokens > 0) prompt = {{"tokens", other.tokens}, {"ids", other.ids.empty() ? json(nullptr) : json(other.ids)}};
+    alternatives.push_back({{"row", other.row},
+                            {"cause", other.cause},
+                            {"found", json_of(other.found)},
+                            {"prompt", std::move(prompt)},
+                            {"words", other.words}});
+  }
   return {{"side", to_string(finding.side)},
           {"stage", finding.stage},
           {"row", row_json(finding.row)},
@@ -64,7 +74,8 @@ json json_of(const Finding& finding) {
             {"stages", finding.stages}}},
           {"proved", finding.proved},
           {"harmless", finding.harmless},
-          {"also", finding.also}};
+          {"also", finding.also},
+          {"alternatives", std::move(alternatives)}};
 }
 
 json json_of(const std::vector<Rung>& rungs) {
@@ -111,8 +122,14 @@ std::string row_words(const Finding& finding) {
 std::vector<std::string> evidence_lines(const Finding& finding) {
   std::vector<std::string> lines = {row_words(finding), residual_words(finding.evidence), proof_words(finding)};
   if (finding.stages.size() > 1) lines.push_back(fmt::format("explains {} captured stages", finding.stages.size()));
-  for (const std::string& row : finding.also)
-    lines.push_back("the data cannot tell it from row " + row);
+  for (const std::string& row : finding.also) {
+    const bool told = std::any_of(finding.alternatives.begin(), finding.alternatives.end(),
+                                  [&](const Alternative& other) { return other.row == row; });
+    if (!told) lines.push_back("the data cannot tell it from row " + row);
+  }
+  for (const Alternative& other : finding.alternatives)
+    lines.push_back(fmt::format("the data cannot tell it from row {}: {}, found {}: {}", other.row, other.cause, to_string(other.found),
+                                other.words));
   std::erase(lines, "");
   return lines;
 }

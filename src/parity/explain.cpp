@@ -9,6 +9,7 @@
 #include "parity/ladder.h"
 #include "parity/reported.h"
 #include "parity/structure.h"
+#include "parity/tell_apart.h"
 
 namespace plumb {
 namespace {
@@ -20,6 +21,7 @@ class Explainer {
  public:
   Explainer(Checker& checker, const Config& config, const std::vector<Check>& checks)
       : checker_(checker),
+        config_(config),
         search_(checker.network(), config, checker.pool()),
         checks_(checks),
         explained_(checks.size(), false) {}
@@ -30,6 +32,7 @@ class Explainer {
   struct Outcome {
     std::vector<Attempt> causes;                 // one, or several together
     std::vector<std::vector<std::string>> also;  // of each
+    std::vector<std::pair<std::size_t, std::vector<Attempt>>> others;  // which of them is another cause, and all of that set
     std::int64_t rejected = 0;
   };
   Outcome search(const Check& check);
@@ -43,10 +46,12 @@ class Explainer {
   bool explains(const Check& check, const Patch& patch);
   void name(const Check& check, const Outcome& outcome, const std::vector<std::string>& stages,
             Evidence evidence, Explanation& explanation) const;
+  std::vector<Alternative> alternatives(const Check& check, const Outcome& outcome, std::size_t which) const;
   void give_up(std::size_t at, const Evidence& evidence, Explanation& explanation);
   bool explain_report(std::size_t at, Evidence evidence, Explanation& explanation);
 
   Checker& checker_;
+  const Config& config_;
   Search search_;
   const std::vector<Check>& checks_;
   std::vector<bool> explained_;
@@ -113,6 +118,20 @@ double Explainer::total(const std::vector<Attempt>& causes, std::size_t from) {
   return sum;
 }
 
+FieldValue found_by(const Attempt& cause) {
+  const Hypothesis& h = cause.hypothesis;
+  if (!h.range) return h.found;
+  return h.range->integer ? FieldValue(static_cast<std::int64_t>(std::llround(cause.value))) : FieldValue(cause.value);
+}
+
+// Whatever the stages at which they are tried.
+bool same_cause(const Attempt& a, const Attempt& b) {
+  constexpr double kSolved = 1e-3;
+  const bool near = a.hypothesis.range && b.hypothesis.range && std::abs(a.value - b.value) <= kSolved * std::abs(b.value);
+  return a.hypothesis.row == b.hypothesis.row && a.hypothesis.field == b.hypothesis.field &&
+         (near || to_string(found_by(a)) == to_string(found_by(b)));
+}
+
 // Of sets of causes that all explain the check, the one that explains most elsewhere; rows of the others that do as well.
 Explainer::Outcome Explainer::choose(const Check& check,
                                      const std::vector<std::vector<Attempt>>& sets) {
@@ -131,18 +150,19 @@ Explainer::Outcome Explainer::choose(const Check& check,
     least = score;
     best = i;
   }
-  Outcome outcome{.causes = sets[best], .also = {}, .rejected = 0};
+  Outcome outcome{.causes = sets[best], .also = {}, .others = {}, .rejected = 0};
   outcome.also.resize(outcome.causes.size());
   for (std::size_t i = 0; i < totals.size(); ++i) {
     if (i == best || sets[i].size() != sets[best].size() || totals[i] > 2 * totals[best]) continue;
     std::vector<std::size_t> other;  // the causes in which the two sets differ
     for (std::size_t c = 0; c < sets[i].size(); ++c) {
-      if (sets[i][c].hypothesis.row != sets[best][c].hypothesis.row) other.push_back(c);
+      if (!same_cause(sets[i][c], sets[best][c])) other.push_back(c);
     }
     if (other.size() != 1) continue;
+    outcome.others.emplace_back(other[0], sets[i]);
     auto& also = outcome.also[other[0]];
     const std::string& row = sets[i][other[0]].hypothesis.row;
-    if (std::find(also.begin(), also.end(), row) == also.end()) also.push_back(row);
+    if (row != sets[best][other[0]].hypothesis.row && std::find(also.begin(), also.end(), row) == also.end()) also.push_back(row);
   }
   return outcome;
 }
@@ -213,7 +233,7 @@ Explainer::Outcome Explainer::search(const Check& check) {
   if (reaching.empty()) measure(list, Search::Effort::kSolve);
   const auto rejected = static_cast<std::int64_t>(list.size() - reaching.size());
   if (reaching.empty()) reaching = search_.pairs(checker_, check, {}, check.budget, list);
-  if (reaching.empty()) return {.causes = {}, .also = {}, .rejected = rejected};
+  if (reaching.empty()) return {.causes = {}, .also = {}, .others = {}, .rejected = rejected};
   Outcome outcome = choose(check, reaching);
   outcome.rejected = rejected;
   return outcome;
@@ -262,6 +282,38 @@ std::size_t Explainer::spread(const std::vector<Attempt>& causes, std::size_t fr
   return count;
 }
 
+// What would tell each other cause from the one that is named; the first few.
+std::vector<Alternative> Explainer::alternatives(const Check& check, const Outcome& outcome, std::size_t which) const {
+  constexpr std::size_t kMost = 3;
+  std::vector<Alternative> list;
+  Patch named;
+  for (const Attempt& cause : outcome.causes)
+    apply(checker_.network(), cause, named);
+  for (const auto& [place, set] : outcome.others) {
+    if (place != which || list.size() == kMost) continue;
+    const Attempt& cause = set[place];
+    const bool known = std::any_of(list.begin(), list.end(), [&](const Alternative& other) {
+      return other.field == cause.hypothesis.field && to_string(other.found) == to_string(found_by(cause));
+    });
+    if (known) continue;
+    Patch other;
+    for (const Attempt& each : set)
+      apply(checker_.network(), each, other);
+    list.push_back({.row = cause.hypothesis.row,
+                    .cause = cause.hypothesis.cause,
+                    .field = cause.hypothesis.field,
+                    .found = found_by(cause),
+                    .tokens = 0,
+                    .ids = {},
+                    .words = {}});
+    const Told told = tell_apart(checker_, check, named, other, config_.max_position_embeddings, list.back());
+    // A number that was solved for, and that no configuration holds, can always be fitted to a cause of its own row.
+    const bool fitted = told == Told::kSame || (told == Told::kNever && !cause.snapped);
+    if (fitted && cause.hypothesis.row == outcome.causes[which].hypothesis.row) list.pop_back();
+  }
+  return list;
+}
+
 void Explainer::name(const Check& check, const Outcome& outcome,
                      const std::vector<std::string>& stages, Evidence evidence,
                      Explanation& explanation) const {
@@ -278,15 +330,14 @@ void Explainer::name(const Check& check, const Outcome& outcome,
     finding.cause = h.cause;
     finding.field = h.field;
     finding.expected = h.expected;
-    finding.found = h.range ? FieldValue(cause.value) : h.found;
-    if (h.range && h.range->integer)
-      finding.found = static_cast<std::int64_t>(std::llround(cause.value));
+    finding.found = found_by(cause);
     if ((h.field == "attend.window" || h.field == "attend.future") && check.step > 0) {
       finding.row = finding.cause_row = "46";
       finding.cause = "the decode step sees another set of cached keys";
     }
     finding.evidence = evidence;
     finding.also = outcome.also[c];
+    finding.alternatives = alternatives(check, outcome, c);
     finding.stages = stages;
     // The same cause again, at a stage to which it did not spread by itself.
     const auto same = std::find_if(

@@ -6,7 +6,7 @@ import subprocess
 import checkpoints
 import pytest
 import torch
-from diagnoses import captured, diagnose, diagnose_text, fault, write
+from diagnoses import IDS, captured, diagnose, diagnose_text, fault, write
 from pages import hold_self_contained
 from safetensors.torch import load_file, save_file
 
@@ -39,6 +39,25 @@ def test_the_page_shows_map_strip_ladder_and_findings(plumb_binary, eps, tmp_pat
     right = next(value for value in titles if value.startswith("layers.0.attn.q: "))
     assert float(wrong.split(": ")[1].split()[0]) > 10 > 1 > float(right.split(": ")[1].split()[0])
     assert any("layers.0.attn.q_norm, position 33: " in words for words in page.text)  # a decode step
+
+
+def test_causes_that_are_not_told_apart_come_with_the_prompt_that_would(plumb_binary, tmp_path):
+    name = "gpt_oss"
+    trace = write(captured(name, fault("YaRN's factor on cos and sin"), ids=IDS[:1], steps=0), tmp_path / "short.trace")
+    page = tmp_path / "page.html"
+    code, report = diagnose(plumb_binary, trace, checkpoints.folder(name), "--html", page)
+    assert code == 1
+    finding = report["findings"][0]
+    assert {finding["row"], *finding["also"]} >= {"33", "35"}
+    other = next(each for each in finding["alternatives"] if each["row"] == "35")
+    assert other["row"] in finding["also"] and other["prompt"]["tokens"] == len(other["prompt"]["ids"]) == 2
+    assert "a prompt of 2 tokens tells them apart" in other["words"]
+    said = f"the data cannot tell it from row {other['row']}: {other['cause']}"
+    assert any(said in words and other["words"] in words for words in hold_self_contained(page.read_text()).text)
+    assert said in diagnose_text(plumb_binary, trace, checkpoints.folder(name))
+    told = captured(name, fault("YaRN's factor on cos and sin"), ids=other["prompt"]["ids"], steps=0)
+    _, report = diagnose(plumb_binary, write(told, tmp_path / "told.trace"), checkpoints.folder(name))
+    assert report["findings"][0]["row"] == "33" and report["findings"][0]["alternatives"] == []
 
 
 def test_two_sides_have_two_maps(plumb_binary, eps, tmp_path):
