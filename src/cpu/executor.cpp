@@ -84,6 +84,8 @@ class CpuExecutor final : public Executor {
         return "int8 activations";
       case ActivationForm::kBf16:
         return "bfloat16 activations";
+      case ActivationForm::kSplit:
+        return "float32 activations in three terms of bfloat16";
       case ActivationForm::kFloat:
         break;
     }

@@ -9,11 +9,12 @@
 #include <string>
 
 #include "cpu/kernels/kernels.h"
+#include "machine/features.h"
 
 namespace plumb::cpu {
 
 std::string_view to_string(Isa isa) {
-  constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon"};
+  constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx", "neon"};
   return kNames[static_cast<std::size_t>(isa)];
 }
 
@@ -31,7 +32,10 @@ std::vector<Isa> available_isas() {
   found.push_back(Isa::kAvx512);
   if (!__builtin_cpu_supports("avx512vnni")) return found;
   found.push_back(Isa::kAvx512Vnni);
-  if (__builtin_cpu_supports("avx512bf16")) found.push_back(Isa::kAvx512Bf16);
+  if (!__builtin_cpu_supports("avx512bf16")) return found;
+  found.push_back(Isa::kAvx512Bf16);
+  const machine::Features& features = machine::features();  // it asks the operating system for the tiles
+  if (features.amx_int8 && features.amx_bf16) found.push_back(Isa::kAmx);
 #elif defined(__aarch64__) && defined(__APPLE__)
   found.push_back(Isa::kNeon);
 #elif defined(__aarch64__) && defined(__linux__)
@@ -66,6 +70,8 @@ const Kernels& kernels_for(Isa isa) {
       return kAvx512VnniKernels;
     case Isa::kAvx512Bf16:
       return kAvx512Bf16Kernels;
+    case Isa::kAmx:
+      return kAmxKernels;
     case Isa::kNeon:
       break;
   }

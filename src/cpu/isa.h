@@ -15,6 +15,7 @@ enum class Isa : std::uint8_t {
   kAvx512,        // F, BW, DQ, VL
   kAvx512Vnni,    // sums of four products of bytes
   kAvx512Bf16,    // sums of two products of bfloat16
+  kAmx,           // products of tiles of bytes and of bfloat16
   kNeon,          // of AArch64, with sums of four products of bytes
 };
 
@@ -26,7 +27,7 @@ const Kernels& kernels_for(Isa isa);  // that this build has; of those that it h
 // Those that this machine and its operating system run, the best last.
 std::vector<Isa> available_isas();
 
-// "portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "neon", or "auto" for the best; an error lists what this machine has.
+// "portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx", "neon", or "auto" for the best; an error lists what this machine has.
 Result<Isa> isa_from_name(std::string_view name);
 
 }  // namespace plumb::cpu

@@ -19,7 +19,8 @@ struct Prepared {
   std::int64_t rows;     // tokens * groups
   std::int64_t columns;
   std::int64_t groups;
-  std::int64_t stride;   // of a row, padded
+  std::int64_t stride;   // of a row's term, padded
+  std::int64_t terms;    // of a row: 3 where it is split
   Pages codes;
   Pages scales;
   Pages sums;
@@ -31,7 +32,7 @@ struct Prepared {
             .stride = stride};
   }
   std::uint16_t* bf16(std::int64_t row) const {
-    return reinterpret_cast<std::uint16_t*>(codes.data()) + row * stride;
+    return reinterpret_cast<std::uint16_t*>(codes.data()) + row * stride * terms;
   }
 };
 
@@ -42,7 +43,8 @@ std::int64_t floats_for(std::int64_t bytes) {
 void prepare_rows(const Context& context, Prepared& to) {
   to.stride = (to.columns + kChunk - 1) / kChunk * kChunk;
   const bool int8 = to.form == ActivationForm::kInt8;
-  to.codes = context.buffers->take(floats_for(to.rows * to.stride * (int8 ? 1 : 2)));
+  to.terms = to.form == ActivationForm::kSplit ? 3 : 1;
+  to.codes = context.buffers->take(floats_for(to.rows * to.stride * (int8 ? 1 : 2 * to.terms)));
   if (int8) {
     to.scales = context.buffers->take(to.rows * to.stride / kActivationGroup);
     to.sums = context.buffers->take(to.rows * to.stride / 16);
@@ -52,6 +54,8 @@ void prepare_rows(const Context& context, Prepared& to) {
       const float* x = to.x + row / to.groups * to.x_stride + row % to.groups * to.columns;
       if (int8) {
         context.kernels->quantise(x, to.columns, to.int8(0), row);
+      } else if (to.form == ActivationForm::kSplit) {
+        context.kernels->split(x, to.columns, to.stride, to.bf16(row));
       } else {
         context.kernels->to_bf16(x, to.columns, to.stride, to.bf16(row));
       }
@@ -70,9 +74,9 @@ void run_panel(const Context& context, const Product& product, const Prepared& x
     rows.stride *= product.groups;
     return context.kernels->multiply_int8(matrix.panel(index), rows, tokens, out);
   }
-  if (x.form == ActivationForm::kBf16) {
-    return context.kernels->multiply_bf16(matrix.panel(index), x.bf16(row),
-                                          x.stride * product.groups, tokens, out);
+  if (x.form != ActivationForm::kFloat) {
+    const auto run = x.form == ActivationForm::kSplit ? context.kernels->multiply_split : context.kernels->multiply_bf16;
+    return run(matrix.panel(index), x.bf16(row), x.stride * x.terms * product.groups, tokens, out);
   }
   const float* from = product.x + token * product.x_stride + group * matrix.columns();
   if (decoded == nullptr) {
@@ -126,12 +130,11 @@ void run_task(const Context& context, const Product& product, const Prepared& x,
 }  // namespace
 
 ActivationForm activations_for(const Matrix& matrix, Activations activations, const Kernels& kernels) {
-  if (activations == Activations::kExact || !matrix.form()) return ActivationForm::kFloat;
-  if (matrix.quantised()) return ActivationForm::kInt8;
-  if (activations == Activations::kShort && *matrix.form() == PanelForm::kBF16 &&
-      kernels.multiply_bf16 != nullptr)
-    return ActivationForm::kBf16;
-  return ActivationForm::kFloat;
+  if (!matrix.form()) return ActivationForm::kFloat;
+  if (matrix.quantised()) return activations == Activations::kExact ? ActivationForm::kFloat : ActivationForm::kInt8;
+  if (*matrix.form() != PanelForm::kBF16) return ActivationForm::kFloat;
+  if (activations == Activations::kShort && kernels.multiply_bf16 != nullptr) return ActivationForm::kBf16;
+  return kernels.multiply_split != nullptr ? ActivationForm::kSplit : ActivationForm::kFloat;
 }
 
 void multiply(const Context& context, std::span<const Product> products) {
@@ -157,6 +160,7 @@ void multiply(const Context& context, std::span<const Product> products) {
                           .columns = product.matrix->columns(),
                           .groups = product.groups,
                           .stride = 0,
+                          .terms = 1,
                           .codes = {},
                           .scales = {},
                           .sums = {}});

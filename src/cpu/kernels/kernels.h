@@ -123,9 +123,15 @@ struct Kernels {
   // The same from activations rounded to bfloat16, [tokens][x_stride]; kBF16 only. Null where the instruction set has none.
   void (*multiply_bf16)(const Panel& panel, const std::uint16_t* x, std::int64_t x_stride,
                         std::int64_t tokens, float* out);
+  // The same from activations as three terms of bfloat16, whose sum they are: [tokens][x_stride], in a row [3][columns rounded
+  // up to whole chunks], 0 past the end. As exact as multiply_float; null where that is the quicker one.
+  void (*multiply_split)(const Panel& panel, const std::uint16_t* x, std::int64_t x_stride,
+                         std::int64_t tokens, float* out);
   // Row `token` of `to` from x [columns].
   void (*quantise)(const float* x, std::int64_t columns, const Int8Rows& to, std::int64_t token);
   void (*to_bf16)(const float* x, std::int64_t columns, std::int64_t stride, std::uint16_t* to);
+  // Into three terms, `to` [3][stride].
+  void (*split)(const float* x, std::int64_t columns, std::int64_t stride, std::uint16_t* to);
   void (*keep)(const KeepArguments& arguments);
   void (*attend)(const AttendArguments& arguments);
   void (*attend_rows)(const AttendRowsArguments& arguments);
@@ -147,6 +153,7 @@ extern const Kernels kAvx2Kernels;
 extern const Kernels kAvx512Kernels;
 extern const Kernels kAvx512VnniKernels;
 extern const Kernels kAvx512Bf16Kernels;
+extern const Kernels kAmxKernels;
 extern const Kernels kNeonKernels;
 
 }  // namespace plumb::cpu
