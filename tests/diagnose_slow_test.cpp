@@ -15,6 +15,17 @@ struct Sample {
   std::size_t pairs;
 };
 
+SuspectType type_of(Precision precision) {
+  switch (activation_type(precision)) {
+    case ActivationType::kBfloat16:
+      return SuspectType::kBfloat16;
+    case ActivationType::kFloat16:
+      return SuspectType::kFloat16;
+    default:
+      return SuspectType::kFloat32;
+  }
+}
+
 class Diagnose : public testing::TestWithParam<std::string> {};
 
 TEST_P(Diagnose, RightRunsRaiseNoAlarm) {
@@ -23,13 +34,13 @@ TEST_P(Diagnose, RightRunsRaiseNoAlarm) {
   const mutations::Ids split(whole.all(), 9);
   ThreadPool pool(2);
   for (const Captures captures : {Captures::kAll, Captures::kBlocks, Captures::kLogprobs}) {
-    for (const Precision precision : {Precision::kFp64, Precision::kFp32, Precision::kHfBf16}) {
+    for (const Precision precision : kPrecisions) {
       for (const mutations::Ids* ids : {&whole, &split}) {
         mutations::Recorded recorded(*ids, captures);
         ASSERT_TRUE(recorded.run(model.network, {}, precision, pool));
-        const bool coarse = precision == Precision::kHfBf16;
+        const std::string engine = Numerics(precision).ggml() ? "llama.cpp" : Numerics(precision).mlx() ? "mlx-lm" : "plumb";
         Checker checker(model.network, recorded,
-                        coarse ? SuspectType::kBfloat16 : SuspectType::kFloat32, pool);
+                        arithmetic_of(model.network, recorded, type_of(precision), engine, pool), pool);
         for (const Check& check : checker.run({})) {
           EXPECT_FALSE(check.fails) << to_string(precision) << " " << check.stage << " "
                                     << check.residual.relative_l2 << " of " << check.budget;

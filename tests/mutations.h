@@ -11,6 +11,10 @@
 
 namespace plumb::mutations {
 
+// What our executor's fp32 and hf-bf16 are.
+inline const Arithmetic kFloat32{SuspectType::kFloat32, Precision::kFp64, {Precision::kFp32}};
+inline const Arithmetic kBfloat16{SuspectType::kBfloat16, Precision::kFp64, {Precision::kHfBf16}};
+
 // How much the suspect captured.
 enum class Captures { kAll, kBlocks, kLogits, kLogprobs };
 
@@ -200,7 +204,7 @@ struct Verdict {
 inline Verdict judge(const Model& model, const Recorded& recorded,
                      const std::vector<const Plant*>& planted, ThreadPool& pool) {
   Verdict verdict;
-  Checker checker(model.network, recorded, SuspectType::kFloat32, pool);
+  Checker checker(model.network, recorded, kFloat32, pool);
   const auto checks = checker.run({});
   const Explanation explanation = explain(checker, *model.config, checks);
   for (const Plant* plant : planted) {
@@ -296,7 +300,7 @@ class Source {
   }
 
   bool shows(ThreadPool& pool) const {
-    Checker checker(model_.network, *recorded_, SuspectType::kFloat32, pool);
+    Checker checker(model_.network, *recorded_, kFloat32, pool);
     const auto checks = checker.run({});
     return std::any_of(checks.begin(), checks.end(),
                        [](const Check& check) { return check.fails; });

@@ -9,7 +9,7 @@ class Split : public testing::TestWithParam<std::string> {};
 TEST_P(Split, ChunksAndThreadsChangeNoBit) {
   const Model model = golden::load(GetParam());
   const golden::Golden golden(GetParam());
-  for (const Precision precision : {Precision::kFp32, Precision::kHfBf16}) {
+  for (const Precision precision : {Precision::kFp32, Precision::kHfBf16, Precision::kMlxBf16, Precision::kGgmlFlash}) {
     for (const std::string prompt : {"unicode", "capital"}) {
       const auto ids = golden.ids(prompt);
       const Tensor whole = golden::logits(model.network, ids, precision, 1, 0);

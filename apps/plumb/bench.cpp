@@ -63,7 +63,7 @@ void declare_bench(Arguments& arguments, Options& options) {
   arguments.integer("--chunk", options.chunk, 0, 1'000'000'000,
                     "Prompt tokens computed together; 0: all");
   arguments.text("--precision", "NAME [fp32]", options.precision,
-                 "Of the reference executor: fp64, fp32, hf-bf16");
+                 "Of the reference executor: fp64, fp32, hf-bf16; plumb run --help has all");
   declare(arguments, options.choice);
   arguments.heading("Output");
   arguments.text("-o,--output", "FORM [md]", options.output, "md, json or csv");

@@ -159,12 +159,14 @@ Result<Model> Model::load(const std::filesystem::path& path, const LoadOptions& 
 }
 
 Result<Precision> precision_from_name(std::string_view name) {
-  for (const Precision precision : {Precision::kFp64, Precision::kFp32, Precision::kHfBf16}) {
+  std::string known;
+  for (const Precision precision : kPrecisions) {
     if (to_string(precision) == name) return precision;
+    if (precision != kPrecisions.front()) known += precision == kPrecisions.back() ? " and " : ", ";
+    known += to_string(precision);
   }
-  return Error{
-      ErrorCode::kInvalidArgument,
-      "precision \"" + std::string(name) + "\" is not known; known are fp64, fp32 and hf-bf16"};
+  return Error{ErrorCode::kInvalidArgument,
+               "precision \"" + std::string(name) + "\" is not known; known are " + known};
 }
 
 Result<ExecutorKind> executor_from_name(std::string_view name) {

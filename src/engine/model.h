@@ -42,7 +42,7 @@ struct Model {
 // An error when there is no such file or folder.
 Status check_exists(const std::filesystem::path& path);
 
-// "fp64", "fp32", "hf-bf16"; an error lists them.
+// A name of reference/numerics.h, as "fp64"; an error lists them.
 Result<Precision> precision_from_name(std::string_view name);
 
 enum class ExecutorKind : std::uint8_t {

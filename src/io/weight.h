@@ -9,11 +9,20 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/dtype.h"
 #include "core/shape.h"
 
 namespace plumb {
+
+// A row as its file packs it: element i is scales[i / group] * codes[i] + offsets[i / group].
+struct GroupedRow {
+  std::vector<double> codes;
+  std::vector<double> scales;
+  std::vector<double> offsets;  // empty: none
+  std::size_t group;
+};
 
 class Weight {
  public:
@@ -30,7 +39,11 @@ class Weight {
   // say what read_row decodes; nothing for other forms (scales beside the codes, columns, changed
   // values), which are read by read_row only.
   virtual std::optional<DType> stored_dtype() const { return std::nullopt; }
-  // Those bytes; not aligned. Only where stored_dtype() is something.
+  // What the file holds the elements as, also where rows are not one run of its bytes: what an engine chooses its arithmetic by.
+  virtual std::optional<DType> element_type() const { return stored_dtype(); }
+  // For forms of MLX: an engine that multiplies packed rows in two bytes rounds between the parts.
+  virtual std::optional<GroupedRow> grouped_row(std::int64_t /*row*/) const { return std::nullopt; }
+  // The bytes of stored_dtype(); not aligned. Only where stored_dtype() is something.
   virtual std::span<const std::byte> stored_row(std::int64_t /*row*/) const { return {}; }
   // A hint: a copy of the stored bytes is used from now on. Reading them again still works.
   virtual void release() const {}

@@ -199,6 +199,9 @@ class SameRowsView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(row);
   }
+  std::optional<GroupedRow> grouped_row(std::int64_t row) const override {
+    return base_->grouped_row(row);
+  }
   void release() const override { base_->release(); }
   void read_row(std::int64_t row, std::span<double> out) const override {
     base_->read_row(row, out);

@@ -88,6 +88,9 @@ class StridedView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(stored(row));
   }
+  std::optional<GroupedRow> grouped_row(std::int64_t row) const override {
+    return shape_.size() > 1 ? base_->grouped_row(stored(row)) : std::nullopt;
+  }
   void release() const override { base_->release(); }
 
   void read_row(std::int64_t row, std::span<double> out) const override {
@@ -131,6 +134,9 @@ class SliceView final : public Weight {
   std::optional<DType> stored_dtype() const override { return base_->stored_dtype(); }
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(first_row_ + row);
+  }
+  std::optional<GroupedRow> grouped_row(std::int64_t row) const override {
+    return base_->grouped_row(first_row_ + row);
   }
   void release() const override { base_->release(); }
   std::string format() const override { return base_->format(); }

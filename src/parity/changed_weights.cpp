@@ -18,6 +18,7 @@ class Changed final : public Weight {
   Changed(WeightPtr base, Read read) : base_(std::move(base)), read_(std::move(read)) {}
   const Shape& shape() const override { return base_->shape(); }
   void read_row(std::int64_t row, std::span<double> out) const override { read_(*base_, row, out); }
+  std::optional<DType> element_type() const override { return base_->element_type(); }
   std::string format() const override { return base_->format(); }
   std::uint64_t stored_bytes() const override { return base_->stored_bytes(); }
 

@@ -132,27 +132,24 @@ bool chosen_entries(const Stage& stage, int output) {
 
 }  // namespace
 
-SuspectType suspect_type(const std::string& manifest_dtype, const std::vector<DType>& held) {
-  if (manifest_dtype == "bfloat16") return SuspectType::kBfloat16;
-  if (manifest_dtype == "float16") return SuspectType::kFloat16;
-  if (manifest_dtype == "float32") return SuspectType::kFloat32;
-  const auto count = [&](DType dtype) { return std::count(held.begin(), held.end(), dtype); };
-  if (count(DType::kBF16) > count(DType::kF32) && count(DType::kBF16) > count(DType::kF16))
-    return SuspectType::kBfloat16;
-  return count(DType::kF16) > count(DType::kF32) ? SuspectType::kFloat16 : SuspectType::kFloat32;
-}
-
-Checker::Checker(const BoundGraph& network, const Captured& captured, SuspectType type,
+Checker::Checker(const BoundGraph& network, const Captured& captured, Arithmetic arithmetic,
                  ThreadPool& pool)
     : network_(network),
       captured_(captured),
-      type_(type),
+      arithmetic_(std::move(arithmetic)),
       pool_(pool),
-      exact_(network, captured, Numerics(Precision::kFp64), pool, nothing_),
-      rounded_(network, captured, rounding(), pool, nothing_) {}
+      profile_(arithmetic_.profiles.front()),
+      exact_(network, captured, Numerics(arithmetic_.formula), pool, nothing_) {
+  // llama.cpp's own rounding is part of the formula; what it costs is the distance from the exact one.
+  rounded_.reserve(arithmetic_.profiles.size());
+  for (const Precision profile : arithmetic_.profiles)
+    rounded_.emplace_back(network, captured,
+                          Numerics(profile == arithmetic_.formula ? Precision::kFp64 : profile), pool, nothing_);
+}
 
-Numerics Checker::rounding() const {
-  return Numerics(type_ == SuspectType::kFloat32 ? Precision::kFp32 : Precision::kHfBf16);
+Recompute& Checker::run_in(Precision profile) {
+  const auto at = std::ranges::find(arithmetic_.profiles, profile) - arithmetic_.profiles.begin();
+  return rounded_[static_cast<std::size_t>(at)];
 }
 
 double Checker::budget(const Check& check, const Tensor& exact, const Tensor& rounded) const {
@@ -166,12 +163,14 @@ double Checker::budget(const Check& check, const Tensor& exact, const Tensor& ro
   if (check.span.size() > 1 && std::any_of(check.span.begin(), check.span.end(),
                                            [&](int index) { return sums(operation(index)); }))
     floor = std::max(floor, kAfterSums);
-  if (type_ == SuspectType::kFloat32) return std::max(kSpread * own, floor);
-  // bfloat16 is emulated; float16 is rounded at the same places, by the ratio of the units. It is another sample of that noise.
-  constexpr double kOtherSample = 1.5;
-  const double held = unit_of(type_);
-  if (type_ == SuspectType::kFloat16)
-    return std::max(kOtherSample * kSpread * own * (0x1p-12 / 0x1p-9), 2 * held);
+  // Operands captured to the bit are rounded to the same bits, but for few that an order of summation decides.
+  constexpr double kRoundedOtherwise = 0.05;
+  // Attention scales queries before they are rounded in some models (Gemma), and after in others.
+  const bool operands = arithmetic_.formula != Precision::kFp64 && alone(network_, check.span) &&
+                        !std::holds_alternative<Attend>(operation(check.value.stage));
+  if (type() == SuspectType::kFloat32)
+    return std::max((operands ? kRoundedOtherwise : kSpread) * own, floor);
+  const double held = unit_of(type());
   // One more rounding of the whole, by as much as few elements may come out on one side.
   constexpr std::size_t kFew = 512;
   return std::max(kSpread * own, (exact.data.size() < kFew ? 2 : 1.25) * held);
@@ -260,6 +259,7 @@ std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) 
               .span = std::move(span),
               .fails = false};
   check.reported = as;
+  check.profile = arithmetic_.profiles.front();
   const Tensor exact = reported(check, exact_.computed(step, value));
   const bool other_count = exact.shape != held->shape && chosen_entries(stage, value.output);
   if (exact.shape != held->shape && !over_keys(stage, value.output) && !other_count)
@@ -273,9 +273,10 @@ std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) 
   // Near ties of a router may fall either way; what they do to the weights is judged there.
   check.exact = std::holds_alternative<Router>(stage.operation) && value.output == 1;
   const bool chosen = std::holds_alternative<Index>(stage.operation) && value.output == 1;
+  choose_profile(check);
   if (!check.exact) {
     check.budget = chosen ? 0.5 / static_cast<double>(std::max<std::int64_t>(exact.tokens(), 1))
-                          : budget(check, exact, reported(check, rounded_.computed(step, value)));
+                          : budget(check, exact, reported(check, run_in(check.profile).computed(step, value)));
     check.fails = !(check.residual.relative_l2 <= check.budget &&
                     check.residual.worst_row <= 6 * check.budget);
   }
@@ -302,6 +303,9 @@ std::vector<Check> Checker::run(const std::function<void(std::size_t, std::size_
     if (auto found = check(step, network_.graph.logits, Reported::kLogprobs))
       checks.push_back(*found);
   }
+  const auto count = [&](Precision profile) { return std::ranges::count(checks, profile, &Check::profile); };
+  for (const Precision profile : arithmetic_.profiles)
+    if (count(profile) > count(profile_)) profile_ = profile;
   return checks;
 }
 
@@ -315,10 +319,25 @@ Tensor Checker::whole(const Check& check, const Patch& patch) {
   return recompute.computed(check.step, check.value);
 }
 
+Tensor Checker::rounded(const Check& check, const Patch& patch) {
+  Recompute recompute(run_in(check.profile), pool_, patch, touched_stages(network_, patch));
+  return reported(check, recompute.computed(check.step, check.value));
+}
+
 double Checker::budget_under(const Check& check, const Patch& patch) {
-  Recompute rounded(rounded_, pool_, patch, touched_stages(network_, patch));
-  return budget(check, computed(check, patch),
-                reported(check, rounded.computed(check.step, check.value)));
+  return budget(check, computed(check, patch), rounded(check, patch));
+}
+
+// The nearest of the profiles; the engine's own where they are equally near.
+void Checker::choose_profile(Check& check) {
+  double least = std::numeric_limits<double>::infinity();
+  for (const Precision profile : arithmetic_.profiles) {
+    const Residual apart = compared(check, profile == arithmetic_.formula ? exact_ : run_in(profile));
+    if (!(apart.relative_l2 < least)) continue;
+    least = apart.relative_l2;
+    check.profile = profile;
+    check.bit_match = apart.bit_match;
+  }
 }
 
 Residual Checker::compared(const Check& check, Recompute& recompute) const {
@@ -327,7 +346,7 @@ Residual Checker::compared(const Check& check, Recompute& recompute) const {
   const Stage& stage = network_.graph.stages[static_cast<std::size_t>(check.value.stage)];
   if (std::holds_alternative<Index>(stage.operation) && check.value.output == 1) {
     if (recompute.computed(check.step, check.value).shape != held.shape) return kIncomparable;
-    const double noise = 64 * unit_of(type_);
+    const double noise = 64 * unit_of(type());
     return choice_residual(held, recompute.computed(check.step, {check.value.stage, 0}), noise);
   }
   const Tensor value = reported(check, recompute.computed(check.step, check.value));

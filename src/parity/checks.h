@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "parity/profiles.h"
 #include "parity/recompute.h"
 #include "parity/residual.h"
 
@@ -25,23 +26,19 @@ struct Check {
   std::size_t step;
   Value value;
   std::string stage;      // the output's name
-  Residual residual;      // to fp64
+  Residual residual;      // to the formula: fp64, or what llama.cpp's operands make of it
   double budget;          // of residual.relative_l2
   std::vector<int> span;  // stages recomputed, down to captured ones
   bool fails;
   bool exact = false;  // of ids: compared as choices
   Reported reported = Reported::kValues;
+  Precision profile = Precision::kFp32;  // that rounds most as the suspect does
+  double bit_match = 0;                  // with it
 };
-
-// The arithmetic in which the suspect ran.
-enum class SuspectType : std::uint8_t { kFloat32, kBfloat16, kFloat16 };
-
-// By the manifest's dtype, or by what most captured values are held in.
-SuspectType suspect_type(const std::string& manifest_dtype, const std::vector<DType>& held);
 
 class Checker {
  public:
-  Checker(const BoundGraph& network, const Captured& captured, SuspectType type, ThreadPool& pool);
+  Checker(const BoundGraph& network, const Captured& captured, Arithmetic arithmetic, ThreadPool& pool);
 
   // From here on run() looks at these outputs alone.
   void keep_to(std::function<bool(const std::string& output)> wanted) {
@@ -58,6 +55,8 @@ class Checker {
   Residual under(const Check& check, const Patch& patch);
   // What a right engine under the patch may be off by at the check.
   double budget_under(const Check& check, const Patch& patch);
+  // The output in the check's profile under the patch, as the suspect would report it.
+  Tensor rounded(const Check& check, const Patch& patch);
   // What the suspect reported of the check's output, and the same of ours: the last rows where it has fewer.
   Tensor computed(const Check& check, const Patch& patch);
   const Tensor& suspect(const Check& check);
@@ -69,7 +68,10 @@ class Checker {
 
   const BoundGraph& network() const { return network_; }
   const Captured& captured() const { return captured_; }
-  SuspectType type() const { return type_; }
+  const Arithmetic& arithmetic() const { return arithmetic_; }
+  SuspectType type() const { return arithmetic_.type; }
+  // The profile in which the whole network comes nearest to the suspect's: by most checks of run(), or the engine's own.
+  Precision profile() const { return profile_; }
   ThreadPool& pool() const { return pool_; }
 
  private:
@@ -77,20 +79,21 @@ class Checker {
   using Key = std::tuple<std::size_t, int, int, Reported>;
 
   double budget(const Check& check, const Tensor& exact, const Tensor& rounded) const;
+  Recompute& run_in(Precision profile);
+  void choose_profile(Check& check);
   std::shared_ptr<const Tensor> report(std::size_t step, Value value, Reported reported);
   Tensor reported(const Check& check, const Tensor& computed) const;
   // How far the suspect's report is from what `recompute` says.
   Residual compared(const Check& check, Recompute& recompute) const;
-  Numerics rounding() const;
-
   const BoundGraph& network_;
   const Captured& captured_;
-  SuspectType type_;
+  Arithmetic arithmetic_;
   ThreadPool& pool_;
   std::function<bool(const std::string& output)> wanted_;
   Patch nothing_;
-  Recompute exact_;
-  Recompute rounded_;
+  Precision profile_;
+  Recompute exact_;                 // in the formula
+  std::vector<Recompute> rounded_;  // in each profile
   std::map<Key, std::shared_ptr<const Tensor>> reports_;
   std::map<std::size_t, std::shared_ptr<const CapturedValue>> reported_ids_;
 };

@@ -13,6 +13,7 @@
 #include <cmath>
 #include <map>
 
+#include "parity/profiles.h"
 #include "parity/trace_side.h"
 
 namespace plumb {
@@ -51,7 +52,10 @@ const Kind& kind_of(const Trace& trace) {
 }  // namespace
 
 double run_unit(const Trace& trace) {
-  return kind_of(trace).unit;
+  // llama.cpp holds float32 and multiplies in half or in eight bits: operands near a step fall either way.
+  constexpr double kOperands = 0x1p-12;
+  const double unit = kind_of(trace).unit;
+  return is_llama_cpp(trace.manifest().engine_name) ? std::max(unit, kOperands) : unit;
 }
 
 std::string run_dtype(const Trace& trace) {

@@ -130,7 +130,9 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
   for (const std::string& name : aligned.unmatched())
     diagnosis.not_observed.push_back("\"" + name +
                                      "\": it is like no stage of the checkpoint's graph");
-  Checker checker(model.network, aligned, suspect_type(manifest.dtype, held), pool);
+  Checker checker(model.network, aligned,
+                  arithmetic_of(model.network, aligned, suspect_type(manifest.dtype, held), manifest.engine_name, pool),
+                  pool);
   if (!options.stages.empty())
     checker.keep_to([&filter](const std::string& output) { return filter.holds(output); });
   diagnosis.checks = checker.run(options.progress);

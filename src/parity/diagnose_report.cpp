@@ -10,6 +10,7 @@
 #include "parity/blame.h"
 #include "parity/catalogue.h"
 #include "parity/report_html.h"
+#include "parity/stage_names.h"
 
 namespace plumb {
 namespace {
@@ -174,6 +175,22 @@ std::string diagnose_text(const Diagnosis& diagnosis) {
   return text;
 }
 
+namespace {
+
+// By profile and stage, whatever the layer and step: the least share of elements that are equal to the bit.
+json profiles_of(const std::vector<Check>& checks) {
+  json profiles = json::object();
+  for (const Check& check : checks) {
+    if (check.exact) continue;
+    const std::string role = stage_name(check.stage).role;
+    auto& least = profiles[std::string(to_string(check.profile))][role];
+    least = least.is_null() ? check.bit_match : std::min(least.get<double>(), check.bit_match);
+  }
+  return profiles;
+}
+
+}  // namespace
+
 std::string diagnose_json(const Diagnosis& diagnosis) {
   json findings = json::array();
   for (const Finding& finding : diagnosis.findings)
@@ -182,7 +199,8 @@ std::string diagnose_json(const Diagnosis& diagnosis) {
                {"summary", diagnosis.summary},
                {"findings", findings},
                {"rungs", json_of(diagnosis.rungs)},
-               {"not_observed", not_observed(diagnosis)}};
+               {"not_observed", not_observed(diagnosis)},
+               {"profiles", profiles_of(diagnosis.checks)}};
   if (diagnosis.reference) {
     root["blame"] = to_string(*diagnosis.blame);
     root["reference"] = {{"verdict", to_string(diagnosis.reference->verdict)},

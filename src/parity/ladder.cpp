@@ -44,7 +44,7 @@ class Rung {
  public:
   Rung(const Checker& whole, const Search& search, const Check& check, std::int64_t tokens)
       : first_(whole.captured(), tokens),
-        checker_(whole.network(), first_, whole.type(), whole.pool()),
+        checker_(whole.network(), first_, whole.arithmetic(), whole.pool()),
         search_(search),
         check_(checker_.check(0, check.value, check.reported)) {}
 

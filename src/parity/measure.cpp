@@ -12,6 +12,8 @@ namespace plumb {
 namespace {
 
 constexpr double kMasked = -1e30;
+// Of attention's scores: float16's least number, with which it masks, is -65504.
+constexpr double kMaskedScore = -6e4;
 
 int fraction_bits(DType dtype) {
   switch (dtype) {
@@ -47,11 +49,11 @@ struct Sums {
 
 class Measurer {
  public:
-  Measurer(DType narrower) : narrower_(narrower) {}
+  Measurer(DType narrower, double least) : narrower_(narrower), least_(least) {}
 
   void element(double a, double b, std::int64_t position, const Shape& axes, std::size_t index) {
-    const bool a_masked = !std::isnan(a) && a <= kMasked;
-    const bool b_masked = !std::isnan(b) && b <= kMasked;
+    const bool a_masked = !std::isnan(a) && a <= least_;
+    const bool b_masked = !std::isnan(b) && b <= least_;
     if (a_masked && b_masked) return;
     if (!std::isfinite(a) && !std::isfinite(b)) {
       ++m_.not_numbers;
@@ -121,6 +123,7 @@ class Measurer {
   }
 
   DType narrower_;
+  double least_;  // values from here down are masked
   Measure m_;
   Sums row_;
   std::vector<Sums> rows_;
@@ -180,7 +183,7 @@ void visit_keys(const RowSet& a, const RowSet& b, std::size_t i, std::int64_t le
 }
 
 bool nothing_there(double value) {
-  return value == 0 || value <= kMasked;
+  return value == 0 || value <= kMaskedScore;
 }
 
 void measure_keys(const RowSet& a, const RowSet& b, std::size_t i,
@@ -215,8 +218,8 @@ std::optional<std::vector<std::size_t>> match_heads(const RowSet& a, const RowSe
       for (std::int64_t theirs = 0; theirs < heads; ++theirs) {
         double& sum = distances[static_cast<std::size_t>(theirs)][static_cast<std::size_t>(mine)];
         visit_keys(a, b, i, mine, theirs, [&](const double* x, const double* y, std::int64_t) {
-          const double l = x != nullptr && std::isfinite(*x) && *x > kMasked ? *x : 0;
-          const double r = y != nullptr && std::isfinite(*y) && *y > kMasked ? *y : 0;
+          const double l = x != nullptr && std::isfinite(*x) && *x > kMaskedScore ? *x : 0;
+          const double r = y != nullptr && std::isfinite(*y) && *y > kMaskedScore ? *y : 0;
           sum += (l - r) * (l - r);
         });
       }
@@ -235,7 +238,8 @@ std::optional<std::vector<std::size_t>> match_heads(const RowSet& a, const RowSe
 
 Measure measure(const RowSet& a, const RowSet& b, const std::vector<std::size_t>& source,
                 bool a_is_wide, bool over_keys, const std::set<std::int64_t>& leave_out) {
-  Measurer measurer(fraction_bits(a.dtype) < fraction_bits(b.dtype) ? a.dtype : b.dtype);
+  Measurer measurer(fraction_bits(a.dtype) < fraction_bits(b.dtype) ? a.dtype : b.dtype,
+                    over_keys ? kMaskedScore : kMasked);
   for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
     if (leave_out.contains(a.positions[i])) continue;
     const auto x = a.row(i);

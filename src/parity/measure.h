@@ -37,7 +37,7 @@ std::optional<std::vector<std::size_t>> match_heads(const RowSet& a, const RowSe
 
 // Row i of `a` against row i of `b`, of equal numbers of rows. Where rows are keyed (`over_keys`), a key that only one side
 // holds must be
-// masked there (a probability of 0, a score of -inf or -1e30 and below). `source`: b's channel c is a's source[c] when
+// masked there (a probability of 0, a score of -inf or -6e4 and below). `source`: b's channel c is a's source[c] when
 // `a_is_wide`,
 // else a's channel c is b's source[c]; of keyed rows b's head h is a's source[h]. Rows at positions in `leave_out` (A's) are
 // not counted.

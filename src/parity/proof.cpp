@@ -49,7 +49,9 @@ std::optional<double> logits_distance(const Captured& suspect,
 }
 
 // Whole-network noise of an honest engine, above which logits differ for a reason.
-double network_noise(SuspectType type) {
+double network_noise(const Arithmetic& arithmetic) {
+  if (arithmetic.formula != Precision::kFp64) return 1e-2;  // operands of half or eight bits
+  const SuspectType type = arithmetic.type;
   return type == SuspectType::kFloat32 ? 2e-5 : type == SuspectType::kBfloat16 ? 2e-2 : 4e-3;
 }
 
@@ -62,8 +64,7 @@ bool may_be_harmless(const std::string& field) {
 
 void prove(const Model& model, const Captured& suspect, Checker& checker,
            const Explanation& explanation, std::vector<Finding>& findings) {
-  const Precision precision =
-      checker.type() == SuspectType::kBfloat16 ? Precision::kHfBf16 : Precision::kFp32;
+  const Precision precision = checker.profile();
   const Patch& changed = explanation.patch;
   const Patch right;
   const auto distance = [&](const Patch& first, const Patch& later) {
@@ -81,31 +82,42 @@ void prove(const Model& model, const Captured& suspect, Checker& checker,
       after = reached;
       passes = {first, later};
     }
-    if (after && *after <= network_noise(checker.type())) break;
+    if (after && *after <= network_noise(checker.arithmetic())) break;
   }
-  const double noise = network_noise(checker.type());
+  const double noise = network_noise(checker.arithmetic());
   const auto exact = [&](const Patch& cause) {
     return run_steps(model.network, passes.first ? cause : right, passes.second ? cause : right,
                      suspect, Precision::kFp64, checker.pool());
   };
+  // A cause, or several together, under which exact arithmetic gives the same logits reach no output.
   std::vector<std::optional<Tensor>> clean;
+  const auto changes_nothing = [&](const Patch& cause) {
+    constexpr double kNothing = 1e-10;
+    if (clean.empty()) clean = exact(right);
+    const auto other = exact(cause);
+    bool same = !clean.empty();
+    for (std::size_t step = 0; step < other.size(); ++step)
+      same = same && residual(*other[step], *clean[step]).relative_l2 < kNothing;
+    return same;
+  };
   for (std::size_t i = 0; i < findings.size(); ++i) {
     Finding& finding = findings[i];
-    // A cause under which exact arithmetic gives the same logits reaches no output.
-    constexpr double kNothing = 1e-10;
-    if (!finding.row.empty() && may_be_harmless(finding.field)) {
-      if (clean.empty()) clean = exact(right);
-      const auto other = exact(explanation.patches[i]);
-      finding.harmless = !clean.empty();
-      for (std::size_t step = 0; step < other.size(); ++step)
-        finding.harmless = finding.harmless &&
-                           residual(*other[step], *clean[step]).relative_l2 < kNothing;
-    }
+    if (!finding.row.empty() && may_be_harmless(finding.field))
+      finding.harmless = changes_nothing(explanation.patches[i]);
     if (finding.field.starts_with("report.")) continue;  // no network reports
     finding.evidence.logits_before = before;
     finding.evidence.logits_after = after;
     if (finding.row.empty() || !after) continue;
     finding.proved = *after <= std::max(noise, 1e-3 * before.value_or(0));
+  }
+  // Rows of queries and keys in the order of neighbouring pairs, and a rotation of neighbours: what one does the other undoes.
+  const auto may_cancel = [](const Finding& finding) {
+    return !finding.row.empty() && may_be_harmless(finding.field);
+  };
+  if (findings.size() > 1 && std::ranges::all_of(findings, may_cancel) &&
+      std::ranges::none_of(findings, &Finding::harmless) && changes_nothing(changed)) {
+    for (Finding& finding : findings)
+      finding.harmless = true;
   }
 }
 

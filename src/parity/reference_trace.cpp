@@ -5,9 +5,14 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <map>
 #include <system_error>
 
 #include "parity/compare_budget.h"
+#include "parity/profiles.h"
+#include "parity/residual.h"
 #include "parity/stage_names.h"
 #include "parity/trace_side.h"
 #include "parity/trace_writer.h"
@@ -37,10 +42,27 @@ Result<std::filesystem::path> make_folder() {
   return std::filesystem::path(name);
 }
 
-Precision like(const Trace& trace) {
+// The profiles in which an engine of the trace's name and dtype may have run, the likeliest first.
+std::vector<Precision> like(const Trace& trace) {
   const std::string dtype = run_dtype(trace);
-  if (dtype == "bfloat16") return Precision::kHfBf16;
-  return dtype == "float64" ? Precision::kFp64 : Precision::kFp32;
+  if (dtype == "float64") return {Precision::kFp64};
+  return likely_profiles(suspect_type(dtype, {}), trace.manifest().engine_name);
+}
+
+// How far two traces of the same run are apart, over all that both hold.
+double apart(const Trace& a, const Trace& b) {
+  double error = 0;
+  double norm = 0;
+  for (const StoredTensor& tensor : b.tensors()) {
+    const auto slash = tensor.name.find('/');
+    const auto step = static_cast<std::size_t>(std::strtoul(tensor.name.c_str(), nullptr, 10));
+    const StoredTensor* other = slash == std::string::npos ? nullptr : a.find(step, tensor.name.substr(slash + 1));
+    if (other == nullptr || other->shape != tensor.shape) continue;
+    const Residual r = residual(Trace::read(*other), Trace::read(tensor));
+    error += r.relative_l2 * r.relative_l2;
+    norm += 1;
+  }
+  return norm > 0 ? error / norm : 0;
 }
 
 // The graph's stages that one of the traces names; all where names are an engine's own, since content decides then.
@@ -148,18 +170,24 @@ Result<ReferenceTraces> ReferenceTraces::compute(const Model& model, const Trace
     return std::make_shared<const Trace>(std::move(trace));
   };
   PLUMB_TRY(traces.exact_, at(Precision::kFp64));
-  if (like(a) == Precision::kFp64) {
-    traces.like_a_ = traces.exact_;
-  } else {
-    PLUMB_TRY(traces.like_a_, at(like(a)));
-  }
-  if (like(b) == like(a)) {
-    traces.like_b_ = traces.like_a_;
-  } else if (like(b) == Precision::kFp64) {
-    traces.like_b_ = traces.exact_;
-  } else {
-    PLUMB_TRY(traces.like_b_, at(like(b)));
-  }
+  std::map<Precision, std::shared_ptr<const Trace>> known = {{Precision::kFp64, traces.exact_}};
+  const auto nearest = [&](const Trace& trace) -> Result<std::shared_ptr<const Trace>> {
+    std::shared_ptr<const Trace> best;
+    double least = std::numeric_limits<double>::infinity();
+    const auto profiles = like(trace);
+    for (const Precision profile : profiles) {
+      if (!known.contains(profile)) {
+        PLUMB_TRY(known[profile], at(profile));
+      }
+      const double distance = profiles.size() == 1 ? 0 : apart(trace, *known[profile]);
+      if (best != nullptr && !(distance < least)) continue;
+      best = known[profile];
+      least = distance;
+    }
+    return best;
+  };
+  PLUMB_TRY(traces.like_a_, nearest(a));
+  PLUMB_TRY(traces.like_b_, nearest(b));
   return traces;
 }
 

@@ -123,16 +123,17 @@ class Writer {
   // Whether so few tokens are beyond the budget at all.
   bool fails_at(std::int64_t tokens) {
     const FirstTokens first(aligned_, tokens);
-    Checker checker(model_.network, first, type(), pool_);
+    Checker checker(model_.network, first, arithmetic(), pool_);
     const auto check = checker.check(0, check_->value, check_->reported);
     return !check || check->fails;  // rows over keys are judged once they are cut
   }
 
-  SuspectType type() const {
+  Arithmetic arithmetic() {
     std::vector<DType> held;
     for (const StoredTensor& tensor : trace_.tensors())
       held.push_back(tensor.dtype);
-    return suspect_type(trace_.manifest().dtype, held);
+    const TraceManifest& manifest = trace_.manifest();
+    return arithmetic_of(model_.network, aligned_, suspect_type(manifest.dtype, held), manifest.engine_name, pool_);
   }
 
   // Of what goes wrong around the network: the ids, the positions, the last rows of the logits.

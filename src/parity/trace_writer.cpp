@@ -50,9 +50,10 @@ void append_rows(Tensor& whole, Tensor more, double filler) {
   whole.data.insert(whole.data.end(), more.data.begin(), more.data.end());
 }
 
-bool holds_only_bfloat16(const Tensor& tensor) {
-  return std::all_of(tensor.data.begin(), tensor.data.end(), [](double value) {
-    return round_to_bfloat16(static_cast<float>(value)) == value;
+bool holds_only(ActivationType type, const Tensor& tensor) {
+  return std::all_of(tensor.data.begin(), tensor.data.end(), [&](double value) {
+    const auto single = static_cast<float>(value);
+    return (type == ActivationType::kBfloat16 ? round_to_bfloat16(single) : half_to_float(float_to_half(single))) == value;
   });
 }
 
@@ -171,8 +172,8 @@ const Output& TraceRecorder::find_output(std::string_view name) const {
 
 void TraceRecorder::observe(std::string_view output_name, const Tensor& value) {
   const Output& output = find_output(output_name);
-  if (precision_ == Precision::kHfBf16 && !wider_.contains(output.name) &&
-      !holds_only_bfloat16(value)) {
+  if (Numerics(precision_).narrow() && !wider_.contains(output.name) &&
+      !holds_only(activation_type(precision_), value)) {
     wider_.insert(output.name);
   }
   const auto [place, first_chunk] = current_.emplace(output.name, entries_.size());
@@ -198,27 +199,14 @@ std::vector<std::string> TraceRecorder::stages() const {
 
 DType TraceRecorder::dtype(std::string_view output_name) const {
   if (is_ids(output_name)) return DType::kI32;
-  switch (precision_) {
-    case Precision::kFp64:
-      return DType::kF64;
-    case Precision::kFp32:
-      return DType::kF32;
-    case Precision::kHfBf16:
-      break;
-  }
-  return wider_.contains(output_name) ? DType::kF32 : DType::kBF16;
+  constexpr DType kHeld[] = {DType::kF64, DType::kF32, DType::kBF16, DType::kF16};
+  const DType held = kHeld[static_cast<std::size_t>(activation_type(precision_))];
+  return Numerics(precision_).narrow() && wider_.contains(output_name) ? DType::kF32 : held;
 }
 
 std::string_view TraceRecorder::activation_dtype() const {
-  switch (precision_) {
-    case Precision::kFp64:
-      return "float64";
-    case Precision::kFp32:
-      return "float32";
-    case Precision::kHfBf16:
-      break;
-  }
-  return "bfloat16";
+  constexpr std::string_view kNames[] = {"float64", "float32", "bfloat16", "float16"};
+  return kNames[static_cast<std::size_t>(activation_type(precision_))];
 }
 
 Status check_trace_target(const fs::path& folder, const TraceWriteOptions& options) {

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 
 #include "core/check.h"
+#include "reference/ggml.h"
 #include "reference/kernels.h"
 
 namespace plumb::reference {
@@ -35,9 +37,11 @@ void softmax(std::span<double> scores, std::optional<double> sink, WeightPrecisi
 
 namespace {
 
-void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions) {
-  const auto grow = [](Tensor& held, const Tensor& added) {
-    held.data.insert(held.data.end(), added.data.begin(), added.data.end());
+void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
+            const Numerics& numerics) {
+  const auto grow = [&](Tensor& held, const Tensor& added) {
+    for (const double value : added.data)
+      held.data.push_back(numerics.ggml() ? as_half(value) : value);
     held.shape[0] += added.tokens();
   };
   grow(cache.keys, k);
@@ -48,12 +52,53 @@ void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor
 
 // Where a score becomes what softmax sees, but for the mask.
 double score_of(const Attend& op, double product, const Numerics& numerics) {
-  double score = scaled_score(product, op.scale, numerics);
+  // mlx scales the query before the product.
+  double score = numerics.mlx() ? numerics.activation(product) : scaled_score(product, op.scale, numerics);
   if (op.soft_cap) {  // Gemma 2: divide, tanh and multiply, each in the activation dtype
     score = numerics.activation(std::tanh(numerics.activation(score / *op.soft_cap)));
     score = numerics.activation(score * *op.soft_cap);
   }
   return score;
+}
+
+// Queries as they meet the keys: mlx scales them first, ggml rounds them to the cache's type.
+Tensor queries_of(const Attend& op, const Tensor& q, const Numerics& numerics) {
+  Tensor changed = q;
+  for (double& value : changed.data)
+    value = numerics.mlx() ? numerics.activation(value * numerics.activation(op.scale)) : as_half(value);
+  return changed;
+}
+
+// ggml's flash attention (ggml_compute_forward_flash_attn_ext_f16_one_chunk): a running softmax over the keys in order, whose
+// sum over values is float16 after each. `value_of(j)` is key j's row of values.
+template <class ValueOf>
+void flash(std::span<const double> scores, std::optional<double> sink, ValueOf value_of, std::span<double> sum) {
+  double largest = -std::numeric_limits<double>::infinity();
+  double total = 0;
+  std::ranges::fill(sum, 0.0);
+  for (std::size_t j = 0; j < scores.size(); ++j) {
+    double kept = 1;
+    double weight = 1;
+    if (scores[j] > largest) {
+      kept = static_cast<float>(std::exp(largest - scores[j]));
+      largest = scores[j];
+    } else {
+      weight = static_cast<float>(std::exp(scores[j] - largest));
+    }
+    const double* value = value_of(j);
+    for (std::size_t d = 0; d < sum.size(); ++d) {
+      if (kept != 1) sum[d] = as_half(sum[d] * kept);
+      sum[d] = as_half(sum[d] + value[d] * weight);
+    }
+    total = static_cast<float>(total * kept + weight);
+  }
+  double kept = 1;
+  if (sink) {
+    kept = *sink > largest ? std::exp(largest - *sink) : 1;
+    total = total * kept + (*sink > largest ? 1 : std::exp(*sink - largest));
+  }
+  for (double& value : sum)
+    value = static_cast<float>(value * kept / total);
 }
 
 struct Visible {
@@ -77,7 +122,7 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
   const Tensor& positions = *operands.inputs[3];
   const Numerics& numerics = context.numerics;
   auto& cache = std::get<KeyValueCache>(*operands.states[0]);
-  append(cache, *operands.inputs[1], *operands.inputs[2], positions);
+  append(cache, *operands.inputs[1], *operands.inputs[2], positions, numerics);
 
   const auto heads = static_cast<std::size_t>(q.shape[1]);
   const auto key_dim = static_cast<std::size_t>(q.shape[2]);
@@ -87,6 +132,8 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
   const std::vector<double> sinks =
       op.sinks ? read_vector(*operands.weights[0], numerics) : std::vector<double>{};
   const bool keep = context.all_outputs;
+  const Tensor changed = numerics.engine() == Engine::kTransformers ? Tensor() : queries_of(op, q, numerics);
+  const double* queries = changed.data.empty() ? q.data.data() : changed.data.data();
   const Shape matrix = {q.tokens(), q.shape[1], keep ? static_cast<std::int64_t>(keys) : 0};
   Tensor scores(matrix);
   Tensor probs(matrix);
@@ -110,7 +157,7 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
           for (std::size_t j = 0; j < count; ++j) {
             const double* key = cache.keys.data.data() + ((first + j) * kv_heads + kv) * key_dim;
             row[j] = score_of(op,
-                              dot(q.data.data() + static_cast<std::size_t>(r) * key_dim, key,
+                              dot(queries + static_cast<std::size_t>(r) * key_dim, key,
                                   static_cast<std::int64_t>(key_dim)),
                               numerics);
           }
@@ -118,20 +165,28 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
             std::copy(row.begin(), row.end(),
                       scores.data.begin() + r * static_cast<std::int64_t>(keys) +
                           static_cast<std::int64_t>(first));
+          const auto value_of = [&](std::size_t j) {
+            return cache.values.data.data() + ((first + j) * kv_heads + kv) * value_dim;
+          };
+          if (numerics.precision() == Precision::kGgmlFlash)
+            flash(row, op.sinks ? std::optional(sinks[h]) : std::nullopt, value_of,
+                  std::span(out.data).subspan(static_cast<std::size_t>(r) * value_dim, value_dim));
           // GptOss' eager_attention_forward subtracts the largest in the activation dtype; softmax
           // itself does so in float32.
           softmax(row, op.sinks ? std::optional(sinks[h]) : std::nullopt,
-                  op.sinks ? WeightPrecision::kActivation : WeightPrecision::kFloat32, numerics);
+                  op.sinks && numerics.engine() == Engine::kTransformers ? WeightPrecision::kActivation : WeightPrecision::kFloat32,
+                  numerics);
           if (keep)
             std::copy(row.begin(), row.end(),
                       probs.data.begin() + r * static_cast<std::int64_t>(keys) +
                           static_cast<std::int64_t>(first));
+          if (numerics.precision() == Precision::kGgmlFlash) continue;
           std::fill(sum.begin(), sum.end(), 0.0);
           for (std::size_t j = 0; j < count; ++j) {
-            const double* value =
-                cache.values.data.data() + ((first + j) * kv_heads + kv) * value_dim;
+            const double* value = value_of(j);
+            const double weight = numerics.ggml() ? as_half(row[j]) : row[j];
             for (std::size_t d = 0; d < value_dim; ++d)
-              sum[d] += row[j] * value[d];
+              sum[d] += weight * value[d];
           }
           for (std::size_t d = 0; d < value_dim; ++d) {
             out.data[static_cast<std::size_t>(r) * value_dim + d] = numerics.activation(sum[d]);

@@ -32,7 +32,7 @@ Outputs run(const Convolution& op, const StageOperands& operands, const StageCon
   const auto weight = read_vector(*operands.weights[0], numerics);  // [channels, taps]
   const auto bias = op.bias ? read_vector(*operands.weights[1], numerics) : std::vector<double>{};
   const auto activate = [&](double value) {
-    return numerics.activation(activation_of(op.activation, 1, value));
+    return rounded_activation(op.activation, 1, value, numerics);
   };
 
   Tensor x = *operands.inputs[0];

@@ -36,9 +36,15 @@ Outputs run(const L2Norm& op, const StageOperands& operands, const StageContext&
   };
   Tensor y(x.shape);
   const auto span = static_cast<std::size_t>(x.shape.back());
+  const double root = std::sqrt(static_cast<double>(span));
   for (std::size_t first = 0; first < x.data.size(); first += span) {
     const double inverse = inverse_length(op, std::span(x.data).subspan(first, span));
     for (std::size_t i = first; i < first + span; ++i) {
+      if (numerics.mlx()) {  // gated_delta.normalize_qk: an RMSNorm, then the rest of the factor
+        const double normed = numerics.activation(x.data[i] * inverse * root);
+        y.data[i] = numerics.activation(normed * numerics.activation(op.scale / root));
+        continue;
+      }
       y.data[i] = hold(x.data[i] * inverse);
       if (op.scale != 1) y.data[i] = hold(y.data[i] * op.scale);
     }
@@ -59,9 +65,14 @@ Outputs run(const LogDecay& op, const StageOperands& operands, const StageContex
   for (std::size_t i = 0; i < x.data.size(); ++i) {
     const std::size_t head = i % rates.size();
     const double sum = x.data[i] + offsets[head];
-    const double held = op.sum_precision == WeightPrecision::kActivation ? numerics.activation(sum)
+    const double held = op.sum_precision == WeightPrecision::kActivation || numerics.mlx() ? numerics.activation(sum)
                                                                          : numerics.single(sum);
-    y.data[i] = numerics.single(rates[head] * numerics.single(softplus(held)));
+    double soft = numerics.single(softplus(held));
+    if (numerics.mlx()) {  // logaddexp(x, 0), its steps of the activation dtype
+      const double power = numerics.activation(std::exp(numerics.activation(-std::abs(held))));
+      soft = numerics.activation(std::max(held, 0.0) + numerics.activation(std::log1p(power)));
+    }
+    y.data[i] = numerics.single(rates[head] * soft);
   }
   return {std::move(y)};
 }
@@ -78,7 +89,8 @@ Outputs run(const GatedNorm& op, const StageOperands& operands, const StageConte
        weight.size() < span;)  // one head's weight serves all heads
     weight.push_back(weight[weight.size() - own]);
   const auto gate_at = [&](std::size_t i) {
-    const double value = activation_of(op.activation, 1, z.data[i]);
+    const double value = activation_of(op.activation, 1, z.data[i]);  // mlx-lm: float32, precise_swiglu
+    if (numerics.mlx()) return numerics.single(value);
     return op.gate_precision == WeightPrecision::kActivation ? numerics.activation(value)
                                                              : numerics.single(value);
   };

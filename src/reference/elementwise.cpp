@@ -1,8 +1,10 @@
 // Norms, gates, sums: what happens to each token's vector on its own.
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "core/check.h"
+#include "reference/ggml.h"
 #include "reference/kernels.h"
 
 namespace plumb::reference {
@@ -57,20 +59,62 @@ void normalise(const Norm& op, std::span<const double> x, std::span<const double
   const double inverse = op.eps_place == EpsPlace::kInsideRoot
                              ? 1 / std::sqrt(squares / n + op.eps)
                              : 1 / (std::sqrt(squares / n) + op.eps);
-  const double factor = op.rounding == Rounding::kFactor ? numerics.activation(inverse) : inverse;
+  // mx.fast.rms_norm has one order of roundings for every model, and is given 1 + w in the activation dtype.
+  const Rounding rounding = numerics.mlx() ? Rounding::kBeforeWeight : op.rounding;
+  const double factor = rounding == Rounding::kFactor ? numerics.activation(inverse) : inverse;
   for (std::size_t i = 0; i < x.size(); ++i) {
     double value = numerics.single((x[i] - mean) * factor);
-    if (op.rounding == Rounding::kBeforeWeight) value = numerics.activation(value);
-    y[i] = numerics.activation(weight.empty() ? value : value * (weight[i] + op.weight_offset));
+    if (rounding == Rounding::kBeforeWeight) value = numerics.activation(value);
+    double gain = weight.empty() ? 1 : weight[i] + op.weight_offset;
+    if (numerics.mlx()) gain = numerics.activation(gain);
+    y[i] = numerics.activation(value * gain);
   }
+}
+
+namespace {
+
+// mlx/backend/cpu/unary_ops.h: the exponential of |x| is rounded, the rest of a sigmoid is not.
+double mlx_sigmoid(double x, const Numerics& numerics) {
+  const double small = numerics.single(1 / numerics.single(1 + numerics.activation(std::exp(std::abs(x)))));
+  return numerics.activation(x < 0 ? small : 1 - small);
+}
+
+// mlx.nn's functions, every operation's result of the activation dtype.
+double mlx_activation(Activation activation, double slope, double x, const Numerics& numerics) {
+  const auto r = [&](double value) { return numerics.activation(value); };
+  switch (activation) {
+    case Activation::kSilu:
+    case Activation::kSteppedSilu:
+      return r(x * mlx_sigmoid(slope == 1 ? x : r(r(slope) * x), numerics));
+    case Activation::kGeluTanh: {
+      const double cubed = r(r(0.044715) * r(x * x * x));
+      const double inner = r(r(std::sqrt(2 / std::numbers::pi)) * r(x + cubed));
+      return r(r(0.5 * x) * r(1 + r(std::tanh(inner))));
+    }
+    case Activation::kGeluErf:
+      return r(r(x * r(1 + r(std::erf(r(x / r(std::numbers::sqrt2)))))) / 2);
+    case Activation::kSigmoid:
+      return mlx_sigmoid(x, numerics);
+    case Activation::kRelu:
+      break;
+  }
+  return r(activation_of(activation, slope, x));
+}
+
+}  // namespace
+
+double rounded_activation(Activation activation, double slope, double x, const Numerics& numerics) {
+  if (numerics.mlx()) return mlx_activation(activation, slope, x, numerics);
+  if (numerics.ggml() && activation == Activation::kGeluTanh) return table_gelu(x);
+  return numerics.activation(activation_of(activation, slope, x));
 }
 
 namespace {
 
 // activation(x) as the gate's module rounds it.
 double activated(const Gated& op, double x, const Numerics& numerics) {
-  if (op.activation != Activation::kSteppedSilu)
-    return numerics.activation(activation_of(op.activation, op.sigmoid_slope, x));
+  if (op.activation != Activation::kSteppedSilu || numerics.mlx() || numerics.ggml())
+    return rounded_activation(op.activation, op.sigmoid_slope, x, numerics);
   const double sloped = numerics.activation(op.sigmoid_slope * x);  // GptOssExperts._apply_gate
   return numerics.activation(x *
                              numerics.activation(activation_of(Activation::kSigmoid, 1, sloped)));
@@ -126,7 +170,7 @@ Outputs run(const Gated& op, const StageOperands& operands, const StageContext& 
 Outputs run(const Activate& op, const StageOperands& operands, const StageContext& context) {
   Tensor y = *operands.inputs[0];
   for (double& value : y.data)
-    value = context.numerics.activation(activation_of(op.activation, 1, value));
+    value = rounded_activation(op.activation, 1, value, context.numerics);
   return {std::move(y)};
 }
 

@@ -82,6 +82,9 @@ double softplus(double x);
 // f(x), unrounded; `slope` is Gated::sigmoid_slope.
 double activation_of(Activation activation, double slope, double x);
 
+// f(x) as a module of its own computes it: rounded once, or at each step by engines that take several.
+double rounded_activation(Activation activation, double slope, double x, const Numerics& numerics);
+
 // One group of channels that is normalised together; `weight` is empty for a norm without one.
 void normalise(const Norm& op, std::span<const double> x, std::span<const double> weight,
                const Numerics& numerics, std::span<double> y);

@@ -1,8 +1,11 @@
 // Projections: the embedding's rows, y = W x + b, and the head. transformers rounds a projection
 // once, after the bias.
+#include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/check.h"
+#include "reference/ggml.h"
 #include "reference/kernels.h"
 
 namespace plumb::reference {
@@ -29,6 +32,27 @@ void multiply_transposed(const Tensor& x, const Weight& weight, const std::vecto
   for (std::size_t i = 0; i < sums.size(); ++i) {
     y.data[i] = round(bias.empty() ? sums[i] : sums[i] + bias[i % row.size()]);
   }
+}
+
+// mlx's CPU kernels for packed rows (backend/cpu/quantized.cpp, _qmm_t and fp_qmm_t): every step in the activation dtype.
+double packed_dot(const GroupedRow& row, std::span<const double> x, const Numerics& numerics) {
+  const auto r = [&](double value) { return numerics.activation(value); };
+  double sum = 0;
+  for (std::size_t first = 0; first < x.size(); first += row.group) {
+    const double scale = r(row.scales[first / row.group]);
+    const std::size_t end = std::min(first + row.group, x.size());
+    double inner = 0;
+    for (std::size_t i = first; i < end; ++i) {
+      if (row.offsets.empty()) {
+        inner = r(inner + r(x[i] * row.codes[i]));
+      } else {
+        const double weight = r(r(scale * row.codes[i]) + r(row.offsets[first / row.group]));
+        sum = r(sum + r(x[i] * weight));
+      }
+    }
+    if (row.offsets.empty()) sum = r(sum + r(scale * inner));
+  }
+  return sum;
 }
 
 }  // namespace
@@ -80,9 +104,14 @@ Tensor tensor_like(const Tensor& x, const Shape& token_shape) {
   return Tensor(std::move(shape));
 }
 
-void multiply(const Tensor& x, const Weight& weight, const Weight* bias_weight, WeightOrder order,
+void multiply(const Tensor& input, const Weight& weight, const Weight* bias_weight, WeightOrder order,
               const StageContext& context, Tensor& y, WeightPrecision result) {
   const Numerics& numerics = context.numerics;
+  const Tensor rounded =
+      numerics.ggml() ? as_operand(input, weight.element_type(), weight.row_length()) : Tensor();
+  const Tensor& x = numerics.ggml() ? rounded : input;
+  const Tensor roundings =
+      numerics.ggml() && weight.stored_dtype() ? sum_roundings(input, weight.stored_dtype(), weight.row_length()) : Tensor();
   const std::vector<double> bias =
       bias_weight == nullptr ? std::vector<double>{} : read_vector(*bias_weight, numerics);
   const auto round = [&](double value) {
@@ -99,13 +128,19 @@ void multiply(const Tensor& x, const Weight& weight, const Weight* bias_weight, 
              std::vector<double> row(static_cast<std::size_t>(in));
              for (std::int64_t o = begin; o < end; ++o) {
                weight.read_row(o, row);
-               if (numerics.precision() == Precision::kHfBf16) {
+               const auto packed = numerics.mlx() ? weight.grouped_row(o) : std::nullopt;
+               if (numerics.narrow()) {
                  for (double& value : row)
                    value = numerics.parameter(value);
                }
                for (std::int64_t t = 0; t < x.tokens(); ++t) {
                  const double* group = x.row(t).data() + o / (weight.rows() / groups) * in;
-                 const double sum = dot(row.data(), group, in);
+                 double sum =
+                     packed ? packed_dot(*packed, std::span(group, static_cast<std::size_t>(in)), numerics)
+                            : dot(row.data(), group, in);
+                 if (!roundings.data.empty())
+                   sum += minima_times(weight.stored_row(o), *weight.stored_dtype(),
+                                       roundings.data.data() + (group - x.data.data()) / 32);
                  y.row(t)[static_cast<std::size_t>(o)] =
                      round(bias.empty() ? sum : sum + bias[static_cast<std::size_t>(o)]);
                }
@@ -122,6 +157,14 @@ Outputs run(const Embed& op, const StageOperands& operands, const StageContext& 
   for (std::int64_t t = 0; t < ids.tokens(); ++t) {
     const auto row = y.row(t);
     table.read_row(static_cast<std::int64_t>(ids.data[static_cast<std::size_t>(t)]), row);
+    const auto packed = numerics.mlx()
+                            ? table.grouped_row(static_cast<std::int64_t>(ids.data[static_cast<std::size_t>(t)]))
+                            : std::nullopt;
+    for (std::size_t i = 0; packed && !packed->offsets.empty() && i < row.size(); ++i) {
+      const std::size_t group = i / packed->group;
+      row[i] = numerics.activation(numerics.activation(packed->scales[group]) * packed->codes[i]) +
+               numerics.activation(packed->offsets[group]);
+    }
     for (double& value : row) {
       value = numerics.activation(numerics.parameter(value));
       if (scale != 1) value = numerics.activation(value * scale);

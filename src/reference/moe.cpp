@@ -23,7 +23,7 @@ std::vector<std::size_t> largest(std::span<const double> values, std::size_t k) 
 namespace {
 
 double round_step(const Router& op, double value, const Numerics& numerics) {
-  return op.arithmetic == WeightPrecision::kFloat32 ? numerics.single(value)
+  return op.arithmetic == WeightPrecision::kFloat32 && !numerics.mlx() ? numerics.single(value)
                                                     : numerics.activation(value);
 }
 
@@ -171,9 +171,14 @@ Outputs run(const Experts& op, const StageOperands& operands, const StageContext
       const auto sum = out.row(tokens[static_cast<std::size_t>(i)]);
       for (std::size_t d = 0; d < sum.size(); ++d) {
         const double term = numerics.activation(y.row(i)[d] * factors[static_cast<std::size_t>(i)]);
-        sum[d] = numerics.activation(sum[d] + term);
+        // mlx-lm stacks the experts' outputs and sums the stack, in float32.
+        sum[d] = numerics.mlx() ? sum[d] + term : numerics.activation(sum[d] + term);
       }
     }
+  }
+  if (numerics.mlx()) {
+    for (double& value : out.data)
+      value = numerics.activation(value);
   }
   return {std::move(out)};
 }

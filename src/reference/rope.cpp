@@ -15,21 +15,23 @@ struct Table {
   std::vector<double> sin;
 };
 
+// mlx holds tables and products in the activation dtype for every model (mlx/fast.cpp, rope's fallback).
 double held(WeightPrecision precision, double value, const Numerics& numerics) {
-  return precision == WeightPrecision::kFloat32 ? numerics.single(value)
+  return precision == WeightPrecision::kFloat32 && !numerics.mlx() ? numerics.single(value)
                                                 : numerics.activation(value);
 }
 
 Table table_at(const Rope& op, const std::vector<double>& inv_freq, double position,
                const Numerics& numerics) {
   Table table;
+  const double factor = numerics.mlx() ? 1 : op.attention_factor;
   const double sign = op.direction == RopeDirection::kInverse ? -1 : 1;
   for (const double frequency : inv_freq) {
     // In float32 the product is rounded before cos: at large positions that moves the angle
     // visibly.
     const double angle = numerics.single(numerics.single(position) * numerics.single(frequency));
-    const double cos = numerics.single(numerics.single(std::cos(angle)) * op.attention_factor);
-    const double sin = numerics.single(numerics.single(std::sin(angle)) * op.attention_factor);
+    const double cos = numerics.single(numerics.single(std::cos(angle)) * factor);
+    const double sin = numerics.single(numerics.single(std::sin(angle)) * factor);
     table.cos.push_back(held(op.tables, cos, numerics));
     table.sin.push_back(sign * held(op.tables, sin, numerics));
   }
@@ -45,6 +47,10 @@ void rotate(const Rope& op, const Table& table, const Numerics& numerics, std::s
     const bool split = op.pairing == RopePairing::kHalfSplit;
     double& a = slice[split ? i : 2 * i];
     double& b = slice[split ? i + half : 2 * i + 1];
+    if (numerics.mlx() && op.attention_factor != 1) {  // mlx-lm scales what it rotates, not the tables
+      a = numerics.activation(a * numerics.activation(op.attention_factor));
+      b = numerics.activation(b * numerics.activation(op.attention_factor));
+    }
     const double first = numerics.activation(product(a, table.cos[i]) - product(b, table.sin[i]));
     b = numerics.activation(product(b, table.cos[i]) + product(a, table.sin[i]));
     a = first;

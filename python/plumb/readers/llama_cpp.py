@@ -4,6 +4,7 @@ three."""
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import re
@@ -72,7 +73,7 @@ def read_llama_cpp(source: str | os.PathLike[str] | Iterable[str], *, token_ids:
     """Reads the output of llama-eval-callback, standard output and error together: a path, or its lines.
 
     Stages come under the names of docs/trace-format.md, float32, as far as they were printed: four decimals, and of each axis
-    longer than six the first and the last three. What was not printed is NaN, and the stage is in the trace's `partial`:
+    longer than six the first and the last three (whole where tools/llama-cpp/eval_callback.cpp printed them). What was not printed is NaN, and the stage is in the trace's `partial`:
     Trace.write puts it into a file of its own, so that no program takes it for a whole value; plumb.known_differences compares
     it. `not_observed` says how much there is. Keys of attention past the prompt (the cache is padded) are left out. llama.cpp
     computes the last layer's end for the last
@@ -149,6 +150,8 @@ def _values(numbered: Iterator[tuple[int, str]], start: int, ne: list[int]) -> n
             raise TraceError(f"line {number}: {line.strip()[:60]!r} are no numbers") from None
     if not whole:
         return None
+    if len(found) == math.prod(ne):  # printed by tools/llama-cpp/eval_callback.cpp, or short
+        return np.array(found, np.float32).reshape(ne[::-1])
     axes = [_indices(n) for n in ne[:3]] + [list(range(ne[3]))]
     if len(found) != _shown_count(ne):
         raise TraceError(f"line {start}: {len(found)} values follow, {_shown_count(ne)} are printed of a tensor of {ne}")

@@ -110,15 +110,40 @@ class MlxWeight final : public FormWeight {
       return;
     }
     const auto scales = row_bytes(*parts_.scales, row);
-    const double global =
-        global_scales_.empty()
-            ? 1
-            : global_scales_[static_cast<std::size_t>(row / rows_per_expert_)] / kGlobalScaleUnit;
+    const double global = global_scale(row);
     for (std::size_t i = 0; i < out.size(); ++i)
       out[i] = element(field(packed, i, bits_)) * scale(scales[i / group_]) * global;
   }
 
+  std::optional<GroupedRow> grouped_row(std::int64_t row) const override {
+    const auto packed = row_bytes(*parts_.codes, row);
+    GroupedRow grouped{.codes = std::vector<double>(static_cast<std::size_t>(row_length())),
+                       .scales = {},
+                       .offsets = {},
+                       .group = group_};
+    const bool affine = mode_ == Mode::kAffine;
+    for (std::size_t i = 0; i < grouped.codes.size(); ++i) {
+      const std::uint8_t code = field(packed, i, bits_);
+      grouped.codes[i] = affine ? code : element(code);
+    }
+    if (affine) {
+      grouped.scales = decoded_row(*parts_.scales, row);
+      grouped.offsets = decoded_row(*parts_.biases, row);
+      return grouped;
+    }
+    const double global = global_scale(row);
+    for (const std::byte code : row_bytes(*parts_.scales, row))
+      grouped.scales.push_back(scale(code) * global);
+    return grouped;
+  }
+
  private:
+  double global_scale(std::int64_t row) const {
+    return global_scales_.empty()
+               ? 1
+               : global_scales_[static_cast<std::size_t>(row / rows_per_expert_)] / kGlobalScaleUnit;
+  }
+
   double element(std::uint8_t code) const {
     return mode_ == Mode::kMxfp8 ? float8_e4m3_to_float(code) : float4_e2m1_to_float(code);
   }

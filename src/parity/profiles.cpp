@@ -1,0 +1,117 @@
+// Names are of engines that write traces or whose output the readers take; an unknown one is decided by its values.
+#include "parity/profiles.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <optional>
+#include <variant>
+
+#include "parity/recompute.h"
+#include "parity/residual.h"
+
+namespace plumb {
+bool alone(const BoundGraph& network, const std::vector<int>& span) {
+  return std::ranges::count_if(span, [&](int index) {
+           const Operation& operation = network.graph.stages[static_cast<std::size_t>(index)].operation;
+           return !std::holds_alternative<Tokens>(operation) && !std::holds_alternative<Positions>(operation);
+         }) == 1;
+}
+
+namespace {
+
+bool names(const std::string& engine, std::initializer_list<std::string_view> words) {
+  std::string lower = engine;
+  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return std::ranges::any_of(words, [&](std::string_view word) { return lower.find(word) != std::string::npos; });
+}
+
+// Where the profiles differ, and a single stage tells them apart.
+bool tells(const Stage& stage) {
+  return std::holds_alternative<Linear>(stage.operation) || std::holds_alternative<Logits>(stage.operation) ||
+         std::holds_alternative<Attend>(stage.operation) || std::holds_alternative<Experts>(stage.operation);
+}
+
+}  // namespace
+
+bool is_llama_cpp(const std::string& engine) {
+  return names(engine, {"llama.cpp", "llama_cpp", "ggml", "ollama"});
+}
+
+SuspectType suspect_type(const std::string& manifest_dtype, const std::vector<DType>& held) {
+  if (manifest_dtype == "bfloat16") return SuspectType::kBfloat16;
+  if (manifest_dtype == "float16") return SuspectType::kFloat16;
+  if (manifest_dtype == "float32") return SuspectType::kFloat32;
+  const auto count = [&](DType dtype) { return std::count(held.begin(), held.end(), dtype); };
+  if (count(DType::kBF16) > count(DType::kF32) && count(DType::kBF16) > count(DType::kF16))
+    return SuspectType::kBfloat16;
+  return count(DType::kF16) > count(DType::kF32) ? SuspectType::kFloat16 : SuspectType::kFloat32;
+}
+
+namespace {
+
+std::vector<Precision> profiles_of(SuspectType type, const std::string& engine) {
+  if (type == SuspectType::kFloat32) return {Precision::kFp32};
+  const bool half = type == SuspectType::kFloat16;
+  std::vector<Precision> profiles = {half ? Precision::kHfFp16 : Precision::kHfBf16,
+                                     half ? Precision::kMlxFp16 : Precision::kMlxBf16};
+  if (names(engine, {"mlx"})) std::ranges::reverse(profiles);
+  return profiles;
+}
+
+// Nothing where no stage that was captured with its operands tells.
+std::optional<Precision> formula_of(const BoundGraph& network, const Captured& captured, SuspectType type, ThreadPool& pool) {
+  if (type != SuspectType::kFloat32 || captured.steps().empty()) return Precision::kFp64;
+  constexpr std::array kFormulas = {Precision::kFp64, Precision::kGgml, Precision::kGgmlFlash};
+  constexpr std::size_t kEnough = 6;  // of either kind
+  const Patch nothing;
+  std::vector<Recompute> runs;
+  runs.reserve(kFormulas.size());
+  for (const Precision formula : kFormulas)
+    runs.emplace_back(network, captured, Numerics(formula), pool, nothing);
+  std::array<std::size_t, kFormulas.size()> wins{};
+  std::array<std::size_t, 2> asked{};  // of products with a weight, of attention
+  const auto& stages = network.graph.stages;
+  for (int i = 0; i < static_cast<int>(stages.size()); ++i) {
+    const Stage& stage = stages[static_cast<std::size_t>(i)];
+    const Value value{i, static_cast<int>(stage.outputs.size()) - 1};
+    std::size_t& count = asked[std::holds_alternative<Attend>(stage.operation) ? 1 : 0];
+    const auto held = count < kEnough && tells(stage) ? runs[0].captured(0, value) : nullptr;
+    if (!held || !alone(network, runs[0].span_of(0, value))) continue;
+    std::array<double, kFormulas.size()> apart{};
+    for (std::size_t f = 0; f < kFormulas.size(); ++f) {
+      const Tensor& computed = runs[f].computed(0, value);
+      if (computed.shape == held->values.shape) apart[f] = residual(held->values, computed).relative_l2;
+    }
+    const double least = *std::ranges::min_element(apart);
+    if (*std::ranges::max_element(apart) < 3 * least) continue;  // all the same to this stage
+    ++count;
+    for (std::size_t f = 0; f < kFormulas.size(); ++f)
+      wins[f] += apart[f] <= 3 * least ? 1 : 0;
+  }
+  if (asked[0] + asked[1] == 0) return std::nullopt;
+  return kFormulas[static_cast<std::size_t>(std::ranges::max_element(wins) - wins.begin())];
+}
+
+}  // namespace
+
+std::vector<Precision> likely_profiles(SuspectType type, const std::string& engine) {
+  if (type == SuspectType::kFloat32) {
+    if (is_llama_cpp(engine)) return {Precision::kGgmlFlash, Precision::kGgml};
+    return {Precision::kFp32};
+  }
+  auto profiles = profiles_of(type, engine);
+  if (names(engine, {"mlx", "transformers"})) profiles.resize(1);
+  return profiles;
+}
+
+Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, SuspectType type,
+                         const std::string& engine, ThreadPool& pool) {
+  const auto formula = formula_of(network, captured, type, pool);
+  if (!formula && type == SuspectType::kFloat32 && is_llama_cpp(engine))
+    return {type, Precision::kGgmlFlash, {Precision::kGgmlFlash, Precision::kGgml}};
+  if (!formula || *formula == Precision::kFp64) return {type, Precision::kFp64, profiles_of(type, engine)};
+  return {type, *formula, {*formula}};
+}
+
+}  // namespace plumb

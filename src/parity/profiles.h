@@ -1,0 +1,45 @@
+// In whose arithmetic the suspect ran. An honest engine rounds at places of its own; what that costs is measured with the profile of
+// the reference executor that rounds where it does (reference/numerics.h).
+#pragma once
+#include <string>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/thread_pool.h"
+#include "graph/executor.h"
+#include "parity/captured.h"
+#include "reference/numerics.h"
+
+namespace plumb {
+
+// The arithmetic in which the suspect ran.
+enum class SuspectType : std::uint8_t { kFloat32, kBfloat16, kFloat16 };
+
+// By the manifest's dtype, or by what most captured values are held in.
+SuspectType suspect_type(const std::string& manifest_dtype, const std::vector<DType>& held);
+
+// By the name that an engine gives itself.
+bool is_llama_cpp(const std::string& engine);
+
+// Whether the stages recomputed for a check are one, but for ids and positions: its operands were all captured.
+bool alone(const BoundGraph& network, const std::vector<int>& span);
+
+// In which an engine of that name and type may run: one for a name that is known, else all of its type. llama.cpp's are two: with
+// flash attention and without.
+std::vector<Precision> likely_profiles(SuspectType type, const std::string& engine);
+
+struct Arithmetic {
+  SuspectType type;
+  // What the suspect's values are measured against: fp64, or where a float32 suspect rounds what meets a weight as llama.cpp does,
+  // that profile. Decided by which is nearer at products whose operands were captured; without any, by the engine's name: then
+  // both of llama.cpp's are profiles.
+  Precision formula;
+  // In which an engine of the type may have run, that of the engine's name first.
+  std::vector<Precision> profiles;
+};
+
+// `engine`: the suspect's name for itself, or "".
+Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, SuspectType type,
+                         const std::string& engine, ThreadPool& pool);
+
+}  // namespace plumb
