@@ -292,9 +292,9 @@ Result<WeightPtr> run_parts_view(WeightPtr base, std::int64_t groups, std::int64
   const Shape& stored = base->shape();
   if (stored.size() != 2 || groups < 1 || stored[0] % groups != 0 || first < 0 || count < 1 ||
       count > stored[0] / groups || first > stored[0] / groups - count) {
-    return misfit(*base, "has no rows " + std::to_string(first) + " to " +
-                             std::to_string(first + count) + " in each of " +
-                             std::to_string(groups) + " runs");
+    return misfit(*base, "has no " + std::to_string(count) + " rows from row " +
+                             std::to_string(first) + " on in each of " + std::to_string(groups) +
+                             " runs");
   }
   const std::int64_t run = stored[0] / groups;
   const Shape shape = {groups * count, stored[1]};

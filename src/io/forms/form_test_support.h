@@ -26,7 +26,7 @@ class FormFile {
   FormFile& add(std::string_view name, std::string_view dtype, std::string_view shape,
                 const std::vector<T>& values) {
     std::string bytes(values.size() * sizeof(T), '\0');
-    std::memcpy(bytes.data(), values.data(), bytes.size());
+    if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
     return add(name, dtype, shape, std::string_view(bytes));
   }
 
