@@ -25,7 +25,8 @@ captured stage is recomputed in fp64 from the suspect's own captured inputs, so 
 beyond its budget every convention is tried with its other values and numbers are solved for; the causes found are proved by
 running the whole network under them. Causes that the trace cannot tell apart are reported together, with the prompt that would:
 capture that one next. Each rung of the ladder has a verdict: prompt, token ids, positions, weights, embedding,
-stages, state across steps, logits, sampler, stop. docs/causes.md lists the rows, docs/diagnosis.md what the JSON holds.
+stages, state across steps, logits, sampler, stop. Batch axes are left out and padding is cut; where the prompt attends to padding, that is
+the fault. docs/causes.md lists the rows, docs/diagnosis.md what the JSON holds.
 
 Exit codes: 0 nothing wrong, or nothing that reaches an output; 1 a fault; 2 the question could not be answered.
 )";

@@ -202,9 +202,10 @@ std::shared_ptr<const Tensor> Checker::report(std::size_t step, Value value, Rep
     result = wrap(held);
   } else if (const auto some = captured_.value(step, output.name);
              some && output.per_token && some->values.shape.size() == output.shape.size() + 1 &&
-             some->values.tokens() == 1 && tokens > 1 &&
-             std::equal(output.shape.begin(), output.shape.end(), some->values.shape.begin() + 1)) {
-    result = wrap(some);  // the last token alone
+             some->values.tokens() >= 1 && some->values.tokens() < tokens &&
+             std::equal(output.shape.begin(), output.shape.end(), some->values.shape.begin() + 1,
+                        [](std::int64_t ours, std::int64_t theirs) { return ours == kAnyLength || ours == theirs; })) {
+    result = wrap(some);  // the last tokens alone
   } else if (some &&
              chosen_entries(network_.graph.stages[static_cast<std::size_t>(value.stage)],
                             value.output) &&

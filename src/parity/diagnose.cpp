@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "parity/alignment.h"
 #include "parity/blame.h"
 #include "parity/compare_budget.h"
 #include "parity/explain.h"
 #include "parity/proof.h"
 #include "parity/rung_verdicts.h"
+#include "parity/suspect_view.h"
 #include "parity/trace_writer.h"
 
 namespace plumb {
@@ -116,34 +116,36 @@ Status check_ids(const Model& model, const TraceManifest& manifest) {
 Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const DiagnoseOptions& options) {
   Diagnosis diagnosis;
   diagnosis.engine = run_words(trace);
-  const TraceManifest& manifest = trace.manifest();
-  PLUMB_TRY_STATUS(check_ids(model, manifest));
+  PLUMB_TRY_STATUS(check_ids(model, trace.manifest()));
   PLUMB_TRY(const StageFilter filter,
             StageFilter::parse(model.network.graph, options.stages, std::nullopt));
-  const RungResult prompt = check_prompt(model, manifest);
-  const RungResult tokens = check_token_ids(model, manifest);
-  std::vector<DType> held;
-  for (const StoredTensor& tensor : trace.tensors())
-    held.push_back(tensor.dtype);
   ThreadPool pool(options.threads);
-  const AlignedTrace aligned(trace, model.network, pool);
+  std::function<bool(const std::string&)> wanted;
+  if (!options.stages.empty())
+    wanted = [&filter](const std::string& output) { return filter.holds(output); };
+  const ChosenView chosen = choose_view(model, trace, wanted, options.progress, pool);
+  SuspectView& view = *chosen.view;
+  const TraceManifest& manifest = view.manifest();
+  const AlignedTrace& aligned = view.aligned();
+  Checker& checker = view.checker();
+  const RungResult prompt = check_prompt(model, chosen.prompt);
+  const RungResult tokens = check_token_ids(model, chosen.prompt);
+  if (!chosen.note.empty()) diagnosis.not_observed.push_back(chosen.note);
+  diagnosis.not_observed.insert(diagnosis.not_observed.end(), view.misfits().begin(), view.misfits().end());
   for (const std::string& name : aligned.unmatched())
     diagnosis.not_observed.push_back("\"" + name +
                                      "\": it is like no stage of the checkpoint's graph");
-  Checker checker(model.network, aligned,
-                  arithmetic_of(model.network, aligned, suspect_type(manifest.dtype, held), manifest.engine_name, pool),
-                  pool);
-  if (!options.stages.empty())
-    checker.keep_to([&filter](const std::string& output) { return filter.holds(output); });
-  diagnosis.checks = checker.run(options.progress);
+  diagnosis.checks = std::move(view.checks());
   const RungResult positions = check_positions(aligned);
   const RungResult stop = check_stop(model, manifest);
   const bool around = options.stages.empty();  // what is asked of stages alone has nothing before or after
   Explanation explanation = explain(checker, *model.config, diagnosis.checks);
   const RungResult sampler = check_sampler(aligned, manifest, explanation.findings);
   if (around) add_positions(model, positions.findings, explanation);
-  if (!explanation.findings.empty())
-    prove(model, aligned, checker, explanation, explanation.findings);
+  std::vector<Finding> proven = explanation.findings;
+  if (chosen.attended) proven.push_back(*chosen.attended);  // the network is run with the padding among its tokens
+  if (!proven.empty()) prove(model, aligned, checker, explanation, proven);
+  std::copy_n(proven.begin(), explanation.findings.size(), explanation.findings.begin());
   diagnosis.along = along_positions(checker, diagnosis.checks);
   diagnosis.rungs = ladder_of(model.network, diagnosis.checks, explanation.findings, aligned.steps().size(),
                               {.prompt = prompt.rung,
@@ -152,14 +154,14 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
                                .sampler = sampler.rung,
                                .stop = stop.rung});
 
-  const auto any = [&](const auto& wanted) {
-    return std::any_of(explanation.findings.begin(), explanation.findings.end(), wanted);
+  const auto any = [&](const auto& like) {
+    return std::any_of(explanation.findings.begin(), explanation.findings.end(), like);
   };
   // Positions that no offset explains are no convention that the network could be run under.
   const bool lost_positions = around && !positions.findings.empty() && positions.findings.front().field.empty();
   const auto processed = [](const Finding& f) { return f.row == "9"; };  // after the logits
   const bool named =
-      lost_positions || any([&](const Finding& f) { return !f.row.empty() && !f.harmless && !processed(f); });
+      lost_positions || chosen.attended || any([&](const Finding& f) { return !f.row.empty() && !f.harmless && !processed(f); });
   const bool unexplained = any([](const Finding& f) { return f.row.empty(); });
   const bool wrong_tokens = around && !(prompt.findings.empty() && tokens.findings.empty());
   const bool wrong_choice = (around && !sampler.findings.empty()) || any(processed);
@@ -176,6 +178,7 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
   if (around) append(prompt.findings);
   if (around) append(tokens.findings);
   if (lost_positions) append(positions.findings);
+  if (chosen.attended) append({proven.back()});
   append(explanation.findings);
   if (around) append(sampler.findings);
   if (around) append(stop.findings);

@@ -39,9 +39,14 @@ struct TraceManifest {
 class Trace final : public Captured {
  public:
   static Result<Trace> open(const std::filesystem::path& folder);
+  // Of parts: what a manifest says of tensors that lie elsewhere.
+  static Trace of(TraceManifest manifest, std::shared_ptr<const TensorSource> source) {
+    return {std::move(manifest), std::move(source)};
+  }
 
   const TraceManifest& manifest() const { return manifest_; }
   std::span<const StoredTensor> tensors() const { return source_->tensors(); }
+  const std::shared_ptr<const TensorSource>& source() const { return source_; }
 
   // The tensor "STEP/STAGE" as stored; null when it was not captured.
   const StoredTensor* find(std::size_t step, std::string_view stage) const;

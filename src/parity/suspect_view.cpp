@@ -1,0 +1,137 @@
+#include "parity/suspect_view.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "parity/profiles.h"
+
+namespace plumb {
+namespace {
+
+Arithmetic arithmetic_of_run(const BoundGraph& network, const Trace& trace, const AlignedTrace& aligned, ThreadPool& pool) {
+  std::vector<DType> held;
+  for (const StoredTensor& tensor : trace.tensors())
+    held.push_back(tensor.dtype);
+  const TraceManifest& manifest = trace.manifest();
+  return arithmetic_of(network, aligned, suspect_type(manifest.dtype, held), manifest.engine_name, pool);
+}
+
+// How well a reading explains the values: checks passed less checks failed, then by how much they fail.
+struct Score {
+  std::int64_t passed = 0;
+  double excess = 0;
+
+  bool better_than(const Score& other) const {
+    constexpr double kClearly = 0.8;  // where the same checks fail, a fault of its own makes either look somewhat better
+    return passed != other.passed ? passed > other.passed : excess < kClearly * other.excess;
+  }
+};
+
+Score score_of(const std::vector<Check>& checks) {
+  Score score;
+  for (const Check& check : checks) {
+    score.passed += check.fails ? -1 : 1;
+    if (check.fails) score.excess += std::log(1 + check.residual.relative_l2 / std::max(check.budget, 1e-12));
+  }
+  return score;
+}
+
+bool attends(const BoundGraph& network, const Check& check) {
+  const Operation& operation = network.graph.stages[static_cast<std::size_t>(check.value.stage)].operation;
+  return std::holds_alternative<Attend>(operation) || std::holds_alternative<AttendShared>(operation);
+}
+
+// The first value that tells the two readings apart: right with the padding among the tokens, wrong without it.
+const Check* told_by(const SuspectView& with, const SuspectView& without) {
+  for (const Check& check : without.checks()) {
+    if (!check.fails) continue;
+    const auto same = std::find_if(with.checks().begin(), with.checks().end(), [&](const Check& other) {
+      return other.step == check.step && other.stage == check.stage;
+    });
+    if (same != with.checks().end() && !same->fails) return &check;
+  }
+  return nullptr;
+}
+
+Finding padding_attended(const Check& check, const Check& right, const Padding& padding) {
+  Finding finding;
+  finding.stage = check.stage;
+  finding.row = finding.cause_row = "44";
+  finding.cause = "the prompt's tokens attend to the padding: " + to_string(padding);
+  finding.field = "attend.padding";
+  finding.expected = std::int64_t{0};
+  finding.found = padding.count();
+  finding.evidence.residual_before = check.residual.relative_l2;
+  finding.evidence.residual_after = right.residual.relative_l2;
+  finding.evidence.budget = check.budget;
+  finding.evidence.bit_match_before = check.residual.bit_match;
+  finding.evidence.bit_match_after = right.residual.bit_match;
+  finding.stages = {check.stage};
+  return finding;
+}
+
+// With the padding among the tokens their positions are rotated as they stand; an engine that counts them from the prompt's first token is
+// right there all the same, as the other reading says.
+void forgive_rotation(const BoundGraph& network, std::vector<Check>& checks, const SuspectView& without) {
+  for (Check& check : checks) {
+    const bool rope = std::holds_alternative<Rope>(network.graph.stages[static_cast<std::size_t>(check.value.stage)].operation);
+    if (!rope || !check.fails) continue;
+    check.fails = std::none_of(without.checks().begin(), without.checks().end(), [&](const Check& other) {
+      return other.step == check.step && other.stage == check.stage && !other.fails;
+    });
+  }
+}
+
+}  // namespace
+
+SuspectView::SuspectView(const Model& model, const Trace& trace, const Padding& padding, ThreadPool& pool)
+    : padding_(padding),
+      fitted_(fit_trace(model.network.graph, trace, padding)),
+      aligned_(fitted_.trace, model.network, pool),
+      checker_(model.network, aligned_, arithmetic_of_run(model.network, fitted_.trace, aligned_, pool), pool) {}
+
+ChosenView choose_view(const Model& model, const Trace& trace, const std::function<bool(const std::string& output)>& wanted,
+                       const std::function<void(std::size_t done, std::size_t all)>& progress, ThreadPool& pool) {
+  const auto read = [&](const Padding& padding, const auto& report) {
+    auto view = std::make_unique<SuspectView>(model, trace, padding, pool);
+    if (wanted) view->checker().keep_to(wanted);
+    view->checks() = view->checker().run(report);
+    return view;
+  };
+  ChosenView chosen;
+  auto whole = read({}, progress);
+  std::unique_ptr<SuspectView> best;
+  for (const Padding& padding : possible_paddings(model, trace)) {
+    auto view = read(padding, std::function<void(std::size_t, std::size_t)>());
+    if (best == nullptr || score_of(view->checks()).better_than(score_of(best->checks()))) best = std::move(view);
+  }
+  chosen.prompt = trace.manifest();
+  if (best == nullptr) {
+    chosen.view = std::move(whole);
+    return chosen;
+  }
+  const Score with = score_of(whole->checks());
+  const Score without = score_of(best->checks());
+  const bool attention = std::ranges::any_of(whole->checks(), [&](const Check& check) { return attends(model.network, check); });
+  const Check* told = best->padding().known && best->padding().in_ids ? told_by(*whole, *best) : nullptr;
+  const bool attended = told != nullptr && (with.better_than(without) || (attention && attends(model.network, *told)));
+  if (attended) {
+    const auto right = std::find_if(whole->checks().begin(), whole->checks().end(), [&](const Check& other) {
+      return other.step == told->step && other.stage == told->stage;
+    });
+    chosen.attended = padding_attended(*told, *right, best->padding());
+    chosen.prompt = best->manifest();
+    forgive_rotation(model.network, whole->checks(), *best);
+    chosen.view = std::move(whole);
+    return chosen;
+  }
+  const bool cut = without.better_than(with) || (best->padding().known && !with.better_than(without));
+  if (cut) chosen.note = to_string(best->padding()) + " were cut: the values are those of a prompt without";
+  if (cut) chosen.prompt = best->manifest();
+  chosen.view = cut ? std::move(best) : std::move(whole);
+  return chosen;
+}
+
+}  // namespace plumb
