@@ -1,12 +1,14 @@
-// The cpu executor's kernels on one thread, in operations per second of processor time: products of panels (32 rows) that stay
-// in the second-level cache, and attention. Run with --benchmark_filter=BEST for the best instruction set only.
+// The cpu executor's kernels on one thread, in operations and bytes per second of processor time: products of panels (32 rows) that stay
+// in the second-level cache, or of which each is read from memory; and attention. Run with --benchmark_filter=BEST for the best
+// instruction set only.
 #include <benchmark/benchmark.h>
 
-#include <random>
+#include <cstring>
 #include <vector>
 
 #include "cpu/isa.h"
 #include "cpu/kernels/kernels.h"
+#include "cpu/memory.h"
 
 namespace {
 
@@ -48,16 +50,19 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
   const Kernels& kernels = plumb::cpu::kernels_for(isa);
   const std::int64_t tokens = state.range(0);
   // Zeros: what matters is the work, and no value here makes a denormal or a NaN.
-  std::vector<std::uint8_t> panel(bytes_of(form) + 64);
+  const auto panels = static_cast<std::size_t>(state.range(1));
+  plumb::cpu::Pages data(panels * bytes_of(form) + 4096);
+  std::memset(data.data(), 0, data.size());
   std::vector<float> x(static_cast<std::size_t>(tokens * kColumns), 1.0F);
   std::vector<float> out(static_cast<std::size_t>(tokens * plumb::cpu::kPanelRows));
   std::vector<std::int8_t> codes(x.size(), 1);
   std::vector<std::uint16_t> shorts(x.size(), 0x3f80);
   std::vector<float> scales(x.size());
   std::vector<std::int32_t> sums(x.size());
-  const Panel one = {.form = form, .data = panel.data(), .columns = kColumns};
   const Int8Rows rows = {.codes = codes.data(), .scales = scales.data(), .sums = sums.data(), .stride = kColumns};
+  std::size_t next = 0;
   for (auto _ : state) {
+    const Panel one = {.form = form, .data = data.data() + next++ % panels * bytes_of(form), .columns = kColumns};
     if (path == Path::kFloat) kernels.multiply_float(one, x.data(), kColumns, tokens, out.data());
     if (path == Path::kInt8) kernels.multiply_int8(one, rows, tokens, out.data());
     if (path == Path::kBf16) kernels.multiply_bf16(one, shorts.data(), kColumns, tokens, out.data());
@@ -127,7 +132,7 @@ int main(int argc, char** argv) {
       if (product.path == Path::kBf16 && plumb::cpu::kernels_for(isa).multiply_bf16 == nullptr) continue;
       benchmark::RegisterBenchmark((prefix + product.name).c_str(),
                                    [isa, product](benchmark::State& state) { products(state, isa, product.form, product.path); })
-          ->Arg(1)->Arg(8)->Arg(256);
+          ->Args({1, 1})->Args({8, 1})->Args({256, 1})->Args({1, 4096});
     }
     benchmark::RegisterBenchmark((prefix + "attention").c_str(), [isa](benchmark::State& state) { attention(state, isa); })
         ->Args({1024, 2})->Args({1024, 32});
