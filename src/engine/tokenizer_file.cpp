@@ -132,11 +132,23 @@ Result<std::optional<GgufTokenizer>> load_gguf_tokenizer(const fs::path& model,
     return data.error();
   }
   PLUMB_TRY(GgufTokenizer data, gguf_of(file, config));
-  const fs::path chat = file.path.parent_path() / "chat_template.jinja";
-  if (is_present(chat)) {
-    PLUMB_TRY(data.chat_template, read_text_file(chat, kMaxTemplateBytes));
-  }
+  PLUMB_TRY(data.chat_template, load_chat_template(model));
   return std::optional(std::move(data));
+}
+
+Result<std::string> load_chat_template(const fs::path& model) {
+  const TokenizerFile file = find_file(model);
+  if (file.kind == Kind::kNone) return std::string();
+  if (file.kind == Kind::kGguf) {
+    auto data = read_gguf(file.path);
+    if (data.ok()) return std::move(data).value().chat_template;
+    if (data.error().code == ErrorCode::kNotFound) return std::string();
+    return data.error();
+  }
+  const fs::path chat = file.path.parent_path() / "chat_template.jinja";
+  if (is_present(chat)) return read_text_file(chat, kMaxTemplateBytes);
+  PLUMB_TRY(TokenizerConfig config, config_beside(file.path));
+  return std::move(config.chat_template);
 }
 
 }  // namespace plumb

@@ -20,4 +20,7 @@ Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const std::filesystem::p
 Result<std::optional<GgufTokenizer>> load_gguf_tokenizer(const std::filesystem::path& model,
                                                          const Config& config);
 
+// The model's chat template: chat_template.jinja, else tokenizer_config.json's, or GGUF's; "" when there is none.
+Result<std::string> load_chat_template(const std::filesystem::path& model);
+
 }  // namespace plumb

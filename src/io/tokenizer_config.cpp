@@ -21,6 +21,18 @@ Result<std::optional<bool>> flag(const Json& root, const char* key, std::string_
   return std::optional(found->get<bool>());
 }
 
+// A string, or a list of {name, template}.
+std::string chat_template_of(const Json& root) {
+  const auto found = root.find("chat_template");
+  if (found == root.end()) return "";
+  if (found->is_string()) return found->get<std::string>();
+  for (const Json& one : found->is_array() ? *found : Json::array()) {
+    if (!one.is_object() || !one.contains("name") || !one.contains("template")) continue;
+    if (one["name"] == "default" && one["template"].is_string()) return one["template"].get<std::string>();
+  }
+  return "";
+}
+
 }  // namespace
 
 Result<TokenizerConfig> parse_tokenizer_config(std::string_view json, std::string_view where) {
@@ -33,6 +45,7 @@ Result<TokenizerConfig> parse_tokenizer_config(std::string_view json, std::strin
   TokenizerConfig config;
   PLUMB_TRY(config.add_bos, flag(root, "add_bos_token", where));
   PLUMB_TRY(config.add_eos, flag(root, "add_eos_token", where));
+  config.chat_template = chat_template_of(root);
   const Json added = root.value("added_tokens_decoder", Json());
   if (added.is_null()) return config;
   if (!added.is_object()) return corrupt("\"added_tokens_decoder\" is not an object");

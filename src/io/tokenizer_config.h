@@ -20,6 +20,7 @@ struct TokenizerConfig {
   std::optional<bool> add_bos;
   std::optional<bool> add_eos;
   std::vector<Token> added_tokens;  // added_tokens_decoder; ids below 2^24
+  std::string chat_template;        // of several the one named "default"; "" when there is none
 };
 
 // `json` is the file's text, `where` its name.

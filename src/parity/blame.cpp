@@ -60,8 +60,19 @@ void compare_ids(const char* what, const std::vector<std::int32_t>& suspect, con
   }
 }
 
+void compare_rendered(const TraceManifest& suspect, const TraceManifest& reference, std::vector<std::string>& words) {
+  if (!suspect.rendered || !reference.rendered || *suspect.rendered == *reference.rendered) return;
+  const std::string& x = *suspect.rendered;
+  const std::string& y = *reference.rendered;
+  const auto at = static_cast<std::size_t>(std::mismatch(x.begin(), x.end(), y.begin(), y.end()).first - x.begin());
+  const auto rest = [&](const std::string& text) { return at < text.size() ? fmt::format("{} bytes more", text.size() - at) : "ends there"; };
+  words.push_back(fmt::format("rendered prompts: they differ from byte {} on: the suspect {}, the reference {}", at,
+                              at < x.size() ? "has " + rest(x) : rest(x), at < y.size() ? "has " + rest(y) : rest(y)));
+}
+
 // How far the traces are from each other, without regard to the checkpoint. Returns the largest distance in words.
 std::string compare_traces(const Trace& suspect, const Trace& reference, std::vector<std::string>& words) {
+  compare_rendered(suspect.manifest(), reference.manifest(), words);
   compare_ids("ids of the prompt", suspect.manifest().token_ids, reference.manifest().token_ids, words);
   if (!suspect.manifest().generated.empty() && !reference.manifest().generated.empty())
     compare_ids("ids generated", suspect.manifest().generated, reference.manifest().generated, words);

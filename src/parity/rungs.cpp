@@ -10,6 +10,8 @@
 #include <utility>
 
 #include "engine/sampler.h"
+#include "engine/tokenizer_file.h"
+#include "parity/chat_prompt.h"
 
 namespace plumb {
 namespace {
@@ -37,6 +39,13 @@ RungResult right_rung(const char* rung, std::string why) {
 
 RungResult wrong(const char* rung, Finding found) {
   return {{rung, RungVerdict::kFault, found.cause}, {std::move(found)}};
+}
+
+// Templates trim what users say.
+std::string trimmed(const std::string& text) {
+  constexpr std::string_view kBlank = " \t\r\n";
+  const auto first = text.find_first_not_of(kBlank);
+  return first == std::string::npos ? "" : text.substr(first, text.find_last_not_of(kBlank) - first + 1);
 }
 
 // log P(token) under softmax(logits / temperature).
@@ -111,12 +120,7 @@ RungResult check_prompt(const Model& model, const TraceManifest& manifest) {
     return unseen(kRung, "the trace says of no chat template: the ids are judged against the prompt as it is");
   const std::string& rendered = *manifest.rendered;
   if (manifest.prompt) {
-    // Templates trim what users say.
-    constexpr std::string_view kBlank = " \t\r\n";
-    const auto first = manifest.prompt->find_first_not_of(kBlank);
-    const auto last = manifest.prompt->find_last_not_of(kBlank);
-    const std::string said =
-        first == std::string::npos ? "" : manifest.prompt->substr(first, last - first + 1);
+    const std::string said = trimmed(*manifest.prompt);
     if (rendered.find(said) == std::string::npos)
       return wrong(kRung, finding("prompt", "5", "the rendered prompt does not hold the prompt's words",
                                   std::int64_t{1}, std::int64_t{0}));
@@ -129,10 +133,15 @@ RungResult check_prompt(const Model& model, const TraceManifest& manifest) {
       return wrong(kRung, finding("prompt", "2", "the rendered prompt begins with the same special token twice",
                                   std::int64_t{1}, std::int64_t{2}));
   }
-  return {{kRung, RungVerdict::kNotObserved,
-           "the rendered prompt holds the prompt's words; whether the rest is what the checkpoint's chat template says was not "
-           "observed: a trace does not hold the messages"},
-          {}};
+  const auto source = load_chat_template(model.path);
+  if (!source.ok()) return unseen(kRung, "the checkpoint's chat template could not be read: " + source.error().message);
+  const TemplateConstants constants = read_template(source.value());
+  if (const auto fault = judge_rendered(constants, rendered, trimmed(manifest.prompt.value_or(""))))
+    return wrong(kRung, finding("prompt", "5", fault->cause, fault->expected, std::monostate{}));
+  std::string why = manifest.prompt ? "the rendered prompt holds the prompt's words" : "the trace has a rendered prompt";
+  if (!constants.answer.empty()) why += " and begins an answer as the checkpoint's chat template does";
+  if (!constants.system_header.empty()) why += ", and has a system text";
+  return unseen(kRung, why + "; whether the rest is what the template says was not observed: a trace does not hold the messages");
 }
 
 RungResult check_token_ids(const Model& model, const TraceManifest& manifest) {

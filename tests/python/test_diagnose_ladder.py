@@ -112,6 +112,27 @@ def test_prompt_and_ids(plumb_binary, right, tmp_path):
     assert [f["row"] for f in report["findings"] if f["stage"] == "prompt"] == ["5"]
 
 
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("<|im_start|>assistant\n", None),
+        ("<|im_start|>assistant\n<think>\n", None),
+        ("<|im_start|>assistant", "line break is lost"),
+        ("", "add_generation_prompt"),
+    ],
+)
+def test_what_the_chat_template_says_of_every_prompt(plumb_binary, right, tmp_path, end, words):
+    rendered = f"<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nHello there<|im_end|>\n{end}"
+    report = manifest_with(plumb_binary, right, tmp_path, prompt="Hello there ", rendered=rendered)
+    seen = ladder(report)["prompt"]
+    if words is None:
+        assert seen[0] == "not observed" and "begins an answer as the checkpoint's chat template does" in seen[1]
+    else:
+        found = [f for f in report["findings"] if f["stage"] == "prompt"]
+        assert [(f["row"], f["expected"]) for f in found] == [("5", "<|im_start|>assistant\n")] and words in found[0]["cause"]
+        assert seen[0] == "fault" and report["verdict"] == "tokens"
+
+
 def with_positions(trace, folder, offset, keep=lambda name: True):
     """With the positions captured, `offset` of the place, beside what is kept."""
 

@@ -1,6 +1,7 @@
 """plumb diagnose with a trace of the reference implementation: each side is judged against fp64, and whichever departs is blamed."""
 
 import json
+import shutil
 
 import checkpoints
 import pytest
@@ -73,6 +74,16 @@ def test_other_tokens_are_said(plumb_binary, traces):
     code, report, _ = judge(plumb_binary, traces, "right", "other")
     assert (code, report["blame"]) == (0, "neither")
     assert f"ids of the prompt: they differ from token 9 on: the suspect has {IDS[9]}, the reference {IDS[9] + 1}" in report["differences"]
+
+
+def test_other_rendered_prompts_are_said(plumb_binary, traces, tmp_path):
+    for name, rendered in (("a", "<s>one"), ("b", "<s>one more")):
+        shutil.copytree(traces["right"], tmp_path / name)
+        path = tmp_path / name / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"rendered": rendered}))
+    _, report = diagnose(plumb_binary, tmp_path / "a", FOLDER, "--reference", tmp_path / "b")
+    words = "rendered prompts: they differ from byte 6 on: the suspect ends there, the reference has 5 bytes more"
+    assert words in report["differences"]
 
 
 def test_a_reference_that_holds_nothing_is_said(plumb_binary, traces, tmp_path):

@@ -1,0 +1,100 @@
+#include "parity/chat_prompt.h"
+
+#include <cctype>
+
+namespace plumb {
+namespace {
+
+constexpr std::string_view kBlank = " \t\r\n";
+
+std::string_view without_end(std::string_view text) {
+  const auto last = text.find_last_not_of(kBlank);
+  return last == std::string_view::npos ? std::string_view() : text.substr(0, last + 1);
+}
+
+std::size_t skip_blank(std::string_view text, std::size_t at) {
+  while (at < text.size() && kBlank.find(text[at]) != std::string_view::npos)
+    ++at;
+  return at;
+}
+
+// The string literal at `at`, which is left behind it; nothing where there is none.
+std::optional<std::string> literal(std::string_view source, std::size_t& at) {
+  if (at >= source.size() || (source[at] != '\'' && source[at] != '"')) return std::nullopt;
+  const char quote = source[at];
+  std::string text;
+  for (std::size_t i = at + 1; i < source.size(); ++i) {
+    if (source[i] == quote) {
+      at = i + 1;
+      return text;
+    }
+    if (source[i] != '\\' || i + 1 == source.size()) {
+      text += source[i];
+      continue;
+    }
+    const char escaped = source[++i];
+    text += escaped == 'n' ? '\n' : escaped == 't' ? '\t' : escaped == 'r' ? '\r' : escaped;
+  }
+  return std::nullopt;
+}
+
+// The literal that `{{ 'literal' }}` at `at` prints; nothing where something else stands there, or more than it.
+std::optional<std::string> printed(std::string_view source, std::size_t at) {
+  if (source.substr(at, 2) != "{{") return std::nullopt;
+  at += 2;
+  if (at < source.size() && (source[at] == '-' || source[at] == '+')) ++at;
+  at = skip_blank(source, at);
+  auto text = literal(source, at);
+  at = skip_blank(source, at);
+  if (at < source.size() && source[at] == '-') ++at;
+  return source.substr(at, 2) == "}}" ? text : std::nullopt;
+}
+
+// Whether what stands at `at` is printed where a conversation has no system text of its own: behind an `else`, or a test that says so.
+bool without_system(std::string_view source, std::size_t at) {
+  const auto tag = source.substr(0, at).rfind("{%");
+  if (tag == std::string_view::npos) return false;
+  const std::string_view inside = source.substr(tag + 2, source.find("%}", tag) - tag - 2);
+  const auto word = inside.find_first_not_of("-+ \n");
+  const bool otherwise = word != std::string_view::npos && inside.substr(word).starts_with("else");
+  return otherwise || inside.find("!= 'system'") != std::string_view::npos || inside.find("!= \"system\"") != std::string_view::npos;
+}
+
+}  // namespace
+
+TemplateConstants read_template(std::string_view source) {
+  TemplateConstants constants;
+  // The last block of its own `if add_generation_prompt`: earlier ones are about tools or single messages.
+  constexpr std::string_view kAsked = "if add_generation_prompt";
+  if (const auto asked = source.rfind(kAsked); asked != std::string_view::npos) {
+    std::size_t at = skip_blank(source, asked + kAsked.size());
+    if (at < source.size() && source[at] == '-') ++at;
+    if (source.substr(at, 2) == "%}") constants.answer = printed(source, skip_blank(source, at + 2)).value_or("");
+  }
+  // A system text that is printed whole: its first line names the role, the rest are words.
+  for (auto at = source.find("{{"); at != std::string_view::npos; at = source.find("{{", at + 2)) {
+    const auto text = printed(source, at);
+    const auto line = text ? text->find('\n') : std::string::npos;
+    if (line == std::string::npos || line < 6 || text->compare(line - 6, 6, "system") != 0 || !without_system(source, at)) continue;
+    const std::string_view words = without_end(std::string_view(*text).substr(line + 1));
+    if (words.find(' ') != std::string_view::npos && words.front() != '#') constants.system_header = text->substr(0, line + 1);
+  }
+  return constants;
+}
+
+std::optional<PromptFault> judge_rendered(const TemplateConstants& constants, std::string_view rendered, std::string_view said) {
+  constexpr std::size_t kShortest = 3;
+  if (!constants.system_header.empty() && rendered.find(constants.system_header) == std::string_view::npos)
+    return PromptFault{"the rendered prompt lacks the template's system text", constants.system_header};
+  const std::string& answer = constants.answer;
+  if (without_end(answer).size() < kShortest) return std::nullopt;
+  const auto words = said.empty() ? std::string_view::npos : rendered.rfind(said);
+  const std::string_view rest = words == std::string_view::npos ? rendered : rendered.substr(words + said.size());
+  const auto begins = rest.rfind(answer);
+  if (begins != std::string_view::npos) return std::nullopt;
+  if (rest.ends_with(without_end(answer)))
+    return PromptFault{"the rendered prompt's last line break is lost: the answer begins elsewhere", answer};
+  return PromptFault{"the rendered prompt ends without the words that begin an answer (add_generation_prompt)", answer};
+}
+
+}  // namespace plumb
