@@ -4,70 +4,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 
-#include "core/float_bits.h"
 #include "parity/compare_budget.h"
+#include "parity/compare_models.h"
+#include "parity/compare_words.h"
 #include "parity/compare_tokens.h"
 
 namespace plumb {
 namespace {
 
 constexpr double kRowSpread = 6;  // one row may be this much farther than all together
-
-std::string cleaned(const std::string& model_type) {
-  std::string out;
-  for (const char c : model_type) {
-    if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z')) out += c;
-    if (c >= 'A' && c <= 'Z') out += static_cast<char>(c - 'A' + 'a');
-  }
-  return out;
-}
-
-// The configurations: what makes them other models, and what merely differs.
-Status check_models(const Trace& a, const Trace& b, std::vector<std::string>& notes) {
-  using nlohmann::json;
-  const auto& left = a.manifest();
-  const auto& right = b.manifest();
-  if (!left.model_type.empty() && !right.model_type.empty() &&
-      cleaned(left.model_type) != cleaned(right.model_type)) {
-    return Error{ErrorCode::kInvalidArgument,
-                 fmt::format("different models: A ran \"{}\", B \"{}\"",
-                             left.model_type.substr(0, 60), right.model_type.substr(0, 60))};
-  }
-  const json x = json::parse(left.model_config.empty() ? "{}" : left.model_config, nullptr, false);
-  const json y =
-      json::parse(right.model_config.empty() ? "{}" : right.model_config, nullptr, false);
-  if (!x.is_object() || !y.is_object()) return {};
-  constexpr std::string_view kSizes[] = {"hidden_size", "num_hidden_layers", "vocab_size"};
-  constexpr std::string_view kNoConvention[] = {
-      "dtype",     "torch_dtype",   "transformers_version", "_name_or_path",
-      "use_cache", "architectures", "quantization_config",  "quantization"};
-  constexpr std::size_t kMostNotes = 12;
-  for (const auto& [key, value] : x.items()) {
-    const auto other = y.find(key);
-    if (other == y.end() || *other == value) continue;
-    const auto text = [](const json& v) {
-      return v.dump(-1, ' ', true, json::error_handler_t::replace).substr(0, 60);
-    };
-    if (std::find(std::begin(kSizes), std::end(kSizes), key) != std::end(kSizes)) {
-      return Error{ErrorCode::kInvalidArgument,
-                   fmt::format("different models: {} is {} in A's configuration, {} in B's", key,
-                               text(value), text(*other))};
-    }
-    if (std::find(std::begin(kNoConvention), std::end(kNoConvention), key) !=
-        std::end(kNoConvention))
-      continue;
-    if (notes.size() < kMostNotes)
-      notes.push_back(fmt::format("the configurations differ: {} is {} in A's, {} in B's", key,
-                                  text(value), text(*other)));
-  }
-  return {};
-}
 
 // How many entries stand after the keys in each row: the compressed blocks that the pass saw.
 void mark_extra_keys(const TraceSide& side, const StagePair& pair, const StagePieces& stage,
@@ -92,20 +41,6 @@ std::set<std::int64_t> choices(std::span<const double> row) {
   return set;
 }
 
-int layers_of(const Trace& trace) {
-  constexpr int kMostLayers = 10000;
-  const auto config = nlohmann::json::parse(
-      trace.manifest().model_config.empty() ? "{}" : trace.manifest().model_config, nullptr, false);
-  if (!config.is_object()) return 0;
-  const auto* from = &config;
-  if (const auto text = config.find("text_config"); text != config.end() && text->is_object())
-    from = &*text;
-  const auto found = from->find("num_hidden_layers");
-  if (found == from->end() || !found->is_number_integer()) return 0;
-  const auto count = found->get<std::int64_t>();
-  return count > 0 && count <= kMostLayers ? static_cast<int>(count) : 0;
-}
-
 class Comparer {
  public:
   Comparer(const Trace& a, const Trace& b)
@@ -126,8 +61,9 @@ class Comparer {
     for (const StagePair& pair : pairing_.pairs)
       compare_stage(pair);
     compare_reported();
-    list_unobserved();
-    gather_transforms();
+    const auto unobserved = unobserved_stages(pairing_);
+    result_.not_observed.insert(result_.not_observed.end(), unobserved.begin(), unobserved.end());
+    result_.transforms = transforms_of(result_.stages);
     for (std::size_t step = 1; step < a_.steps().size(); ++step)
       result_.decode_marks.push_back(a_.steps()[step].first);
     for (std::size_t i = 0; i < result_.stages.size(); ++i) {
@@ -412,74 +348,6 @@ class Comparer {
     if (after <= noise_.unit() * 40 && std::abs(factor - 1) > 10 * after)
       return fmt::format("A is B times {:.6g}", factor);
     return {};
-  }
-
-  void list_unobserved() {
-    for (const std::string& words : pairing_.misfits)
-      result_.not_observed.push_back(words);
-    const auto list = [&](const std::vector<std::string>& names, const char* side,
-                          const char* other) {
-      std::map<std::string, std::vector<int>> kinds;
-      std::vector<std::string> order;
-      for (const std::string& name : names) {
-        const StageName parsed = stage_name(name);
-        const std::string kind = parsed.layer < 0 ? name : "layers.*." + parsed.role;
-        if (!kinds.contains(kind)) order.push_back(kind);
-        kinds[kind].push_back(parsed.layer);
-      }
-      for (const std::string& kind : order) {
-        const auto& layers = kinds[kind];
-        result_.not_observed.push_back(
-            layers.size() > 1
-                ? fmt::format("\"{}\", {} layers: {} has it, nothing of {} is like it", kind,
-                              layers.size(), side, other)
-                : fmt::format(
-                      "\"{}\": {} has it, nothing of {} is like it",
-                      layers[0] < 0 ? kind : "layers." + std::to_string(layers[0]) + kind.substr(8),
-                      side, other));
-      }
-    };
-    list(pairing_.only_a, "A", "B");
-    list(pairing_.only_b, "B", "A");
-  }
-
-  // Each kind of layout once, with how many stages have it.
-  void gather_transforms() {
-    using Kinds = std::vector<std::pair<std::string, std::vector<const ComparedStage*>>>;
-    Kinds layouts;
-    Kinds names;
-    const auto add = [&](Kinds& kinds, const std::string& words, const ComparedStage& stage) {
-      const auto found = std::find_if(kinds.begin(), kinds.end(),
-                                      [&](const auto& kind) { return kind.first == words; });
-      if (found != kinds.end()) {
-        found->second.push_back(&stage);
-      } else {
-        kinds.push_back({words, {&stage}});
-      }
-    };
-    for (const ComparedStage& stage : result_.stages) {
-      const StageName name = stage_name(stage.stage);
-      for (const std::string& words : stage.transforms)
-        add(layouts, (name.layer < 0 ? name.role : "layers.*." + name.role) + ": " + words, stage);
-      if (stage.a_name != stage.b_name) {
-        const auto general = [&](const std::string& theirs) {
-          std::string out = theirs;
-          const std::string number = std::to_string(name.layer);
-          if (const auto at = out.find(number); name.layer >= 0 && at != std::string::npos)
-            out.replace(at, number.size(), "*");
-          return out;
-        };
-        add(names,
-            fmt::format("\"{}\" of A is \"{}\" of B, by {}", general(stage.a_name),
-                        general(stage.b_name), to_string(stage.by)),
-            stage);
-      }
-    }
-    for (const Kinds& kinds : {layouts, names}) {
-      for (const auto& [words, stages] : kinds)
-        result_.transforms.push_back(
-            stages.size() > 1 ? fmt::format("{} ({} layers)", words, stages.size()) : words);
-    }
   }
 
   const Trace& a_;
