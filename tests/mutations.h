@@ -190,6 +190,7 @@ inline bool apply(const BoundGraph& network, const Plant& plant, Patch& patch) {
 struct Verdict {
   std::vector<bool> named;
   std::vector<bool> at_stage;
+  std::vector<std::string> rows;  // of all findings; empty: unexplained
   std::string findings;
 
   bool all_named() const {
@@ -199,6 +200,14 @@ struct Verdict {
     return std::all_of(at_stage.begin(), at_stage.end(), [](bool b) { return b; });
   }
 };
+
+inline std::string text_of(const Explanation& explanation) {
+  std::string text;
+  for (const Finding& finding : explanation.findings)
+    text += " [" + finding.row + " " + finding.field + " " + plumb::to_string(finding.found) +
+            " at " + finding.stage + "]";
+  return text;
+}
 
 // Whether each planted cause is among the findings, and at a stage of its own.
 inline Verdict judge(const Model& model, const Recorded& recorded,
@@ -230,8 +239,8 @@ inline Verdict judge(const Model& model, const Recorded& recorded,
     verdict.at_stage.push_back(at_stage);
   }
   for (const Finding& finding : explanation.findings)
-    verdict.findings += " [" + finding.row + " " + finding.field + " " +
-                        plumb::to_string(finding.found) + " at " + finding.stage + "]";
+    verdict.rows.push_back(finding.row);
+  verdict.findings = text_of(explanation);
   return verdict;
 }
 
