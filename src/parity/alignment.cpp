@@ -11,6 +11,7 @@
 
 #include "graph/print.h"
 #include "parity/captured_views.h"
+#include "parity/name_words.h"
 #include "parity/recompute.h"
 
 namespace plumb {
@@ -132,31 +133,18 @@ std::string pattern_of(const std::string& name) {
 
 // A pattern of the suspect's as a role of the graph, over all layers that have both: where one layer is at fault, the others tell.
 struct Group {
+  struct Member {
+    int stage;
+    const Output* output;
+    std::string theirs;
+    Layout layout;
+  };
   double sum = 0;  // of the layers' scores
   double most = 0;
-  std::vector<std::tuple<std::string, std::string, Layout, Shape>> members;  // stage, theirs
+  bool fused = false;
+  DType dtype = DType::kF32;
+  std::vector<Member> members;
 };
-
-// Words that two names share, over all their words: "blk.0.attn_out" and "layers.0.attn.out" share attn and out.
-double shared_words(const std::string& a, const std::string& b) {
-  const auto words = [](const std::string& name) {
-    std::set<std::string> list;
-    std::string word;
-    for (const char c : name + ".") {
-      const bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-      if (letter) word += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-      if (!letter && !word.empty()) list.insert(std::exchange(word, {}));
-    }
-    return list;
-  };
-  const auto left = words(a);
-  const auto right = words(b);
-  std::size_t shared = 0;
-  for (const std::string& word : left)
-    shared += right.contains(word) ? 1 : 0;
-  const std::size_t all = left.size() + right.size() - shared;
-  return all > 0 ? static_cast<double>(shared) / static_cast<double>(all) : 0;
-}
 
 }  // namespace
 
@@ -168,6 +156,7 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
       known.insert(output.name);
   }
   known.insert({"logprobs", "logprobs.ids"});  // of the trace format, though no stage yields them
+  const RunOrder order(network, trace.manifest().stages);
   std::vector<const StoredTensor*> unknown;
   for (const StoredTensor& tensor : trace.tensors()) {
     if (tensor.name.rfind("0/", 0) != 0) continue;
@@ -180,12 +169,19 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
     }
   }
   if (!unknown.empty() && !trace.steps().empty() && !trace.fed_ids(0).empty()) {
-    match_by_content(network, IdsOnly(trace_), pool, unknown);
-    // What a fault moved apart from the reference is still what follows from the suspect's own values.
-    match_by_content(network, *this, pool, unknown);
+    match_by_content(network, IdsOnly(trace_), pool, order, unknown, true);
+    // What a fault moved apart from the reference is still what follows from the suspect's own values, or stands where one stage
+    // alone can stand.
+    for (std::size_t before = 0; before < matches_.size();) {
+      before = matches_.size();
+      held_.clear();
+      match_by_content(network, *this, pool, order, unknown, true);
+      if (matches_.size() == before) match_by_size(network, order, unknown, true);
+    }
+    match_by_content(network, *this, pool, order, unknown, false);
     held_.clear();
   }
-  if (!unknown.empty() && !trace.steps().empty()) match_by_size(network, unknown);
+  if (!unknown.empty() && !trace.steps().empty()) match_by_size(network, order, unknown, false);
   std::set<std::string> used;
   for (const auto& [stage, match] : matches_)
     used.insert(match.theirs);
@@ -195,9 +191,20 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
   }
 }
 
+std::map<std::string, int> AlignedTrace::known_stages(const BoundGraph& network) const {
+  std::map<std::string, int> list;
+  for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
+    for (const Output& output : network.graph.stages[static_cast<std::size_t>(i)].outputs) {
+      const auto match = matches_.find(output.name);
+      if (match != matches_.end()) list.insert_or_assign(match->second.theirs, i);
+    }
+  }
+  return list;
+}
+
 void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& from,
-                                    ThreadPool& pool,
-                                    const std::vector<const StoredTensor*>& unknown) {
+                                    ThreadPool& pool, const RunOrder& order,
+                                    const std::vector<const StoredTensor*>& unknown, bool exact) {
   const Patch nothing;
   Recompute reference(network, from, Numerics(Precision::kFp32), pool, nothing);
   const std::int64_t tokens = trace_.steps()[0].count;
@@ -222,13 +229,15 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
     return arrangement.shape == ours.shape ? correlation(arrangement, ours) : 0;
   };
   const auto consider = [&](const StoredTensor& tensor, int layer, const std::string& role,
-                            const Layout& layout, double score) {
+                            const Layout& layout, double score, bool fused) {
     const Output& output = network.graph.output(by_role.at({layer, role}));
     const std::string theirs = without_step(tensor.name);
     Group& group = groups[{pattern_of(theirs), role, layout.axes, layout.first}];
     group.sum += std::max(score, 0.0);
     group.most = std::max(group.most, score);
-    group.members.emplace_back(output.name, theirs, layout, output.shape);
+    group.fused = group.fused || fused;
+    group.dtype = tensor.dtype;
+    group.members.push_back({by_role.at({layer, role}).stage, &output, theirs, layout});
   };
   const auto known = [&](int layer, const std::string& role) {
     const auto place = by_role.find({layer, role});
@@ -245,7 +254,7 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
             reference.computed(0, value).width() != width)
           continue;
         const Layout layout{axes, 0, width};
-        consider(*tensor, layer, key.second, layout, score_of(*tensor, value, layout));
+        consider(*tensor, layer, key.second, layout, score_of(*tensor, value, layout), false);
       }
       for (const auto& parts : kFused) {
         std::vector<std::pair<std::string, Layout>> pieces;
@@ -267,7 +276,8 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
             std::accumulate(scores.begin(), scores.end(), 0.0) / static_cast<double>(scores.size());
         for (std::size_t i = 0; i < pieces.size(); ++i) {
           if (!known(layer, pieces[i].first) && !used.contains({theirs, pieces[i].second.first}))
-            consider(*tensor, layer, pieces[i].first, pieces[i].second, std::max(scores[i], mean));
+            consider(*tensor, layer, pieces[i].first, pieces[i].second, std::max(scores[i], mean),
+                     true);
         }
       }
     }
@@ -285,65 +295,107 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
   };
   std::vector<Ranked> ranked;
   for (const auto& [key, group] : groups) {
-    if (group.most < kLeastCorrelation) continue;
-    constexpr double kNameWeight =
-        0.2;  // a name decides between stages that correlate almost alike
-    const auto& [stage, theirs, layout, shape] = group.members.front();
+    constexpr double kSame = 1e-7;  // what rounding in the suspect's type may leave
+    constexpr double kSameCoarse = 1e-4;
+    const double left = group.dtype == DType::kF32 ? kSame : kSameCoarse;
+    if (group.most < (exact ? 1 - left : kLeastCorrelation)) continue;
+    // A name decides between stages that correlate almost alike; more where a fault lies between the two.
+    const double name_weight = exact ? 0.2 : 0.6;
+    constexpr double kFusedWeight = 0.2;  // a part of several that fit is no accident
+    const Group::Member& one = group.members.front();
+    // What attention reads is captured rather than what was on the way to it.
+    constexpr double kReadWeight = 0.3;
+    const bool read = !exact && one.output->name.ends_with("_rope");
     ranked.push_back({group.sum / static_cast<double>(group.members.size()) +
-                          closeness(group.most) + kNameWeight * shared_words(theirs, stage),
+                          closeness(group.most) + (group.fused ? kFusedWeight : 0) +
+                          (read ? kReadWeight : 0) +
+                          name_weight * shared_words(one.theirs, one.output->name),
                       &group});
   }
   std::stable_sort(ranked.begin(), ranked.end(),
                    [](const Ranked& a, const Ranked& b) { return a.score > b.score; });
+  auto known_so_far = known_stages(network);
+  const bool ordered = order.holds(known_so_far);
   for (const Ranked& one : ranked) {
-    for (const auto& [stage, theirs, layout, shape] : one.group->members) {
-      if (matches_.contains(stage) || used.contains({theirs, layout.first})) continue;
+    for (const auto& [stage, output, theirs, layout] : one.group->members) {
+      if (matches_.contains(output->name) || used.contains({theirs, layout.first}) ||
+          (!exact && ordered && !one.group->fused && !order.allows(theirs, stage, known_so_far)))
+        continue;
       used.insert({theirs, layout.first});
-      matches_.insert(
-          {stage,
-           Alignment{.theirs = theirs, .layout = layout, .token_shape = shape, .by_name = false}});
+      known_so_far.insert_or_assign(theirs, stage);
+      matches_.insert({output->name, Alignment{.theirs = theirs,
+                                               .layout = layout,
+                                               .token_shape = output->shape,
+                                               .by_name = false}});
     }
   }
 }
 
 // What correlates with nothing may still be known: by its size where one stage of its layer alone has it, else by its name's
-// words. A fault that leaves nothing of the reference's content must not go unseen.
-void AlignedTrace::match_by_size(const BoundGraph& network,
-                                 const std::vector<const StoredTensor*>& unknown) {
+// words. A fault that leaves nothing of the reference's content must not go unseen. `sure`: only what the order and the size leave
+// no choice about.
+void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& order,
+                                 const std::vector<const StoredTensor*>& unknown, bool sure) {
   const std::int64_t tokens = trace_.steps()[0].count;
   std::set<std::string> used;
   for (const auto& [stage, match] : matches_)
     used.insert(match.theirs);
+  auto known = known_stages(network);
+  const bool ordered = order.holds(known);
+  if (sure && !(ordered && order.tells())) return;
   for (const StoredTensor* tensor : unknown) {
     const std::string theirs = without_step(tensor->name);
     if (used.contains(theirs)) continue;
     const auto layouts = orders(tensor->shape, tokens);
     if (layouts.empty()) continue;
+    const int layer = layer_of(theirs);
     const std::int64_t width = *element_count(tensor->shape) / std::max<std::int64_t>(tokens, 1);
-    const Output* best = nullptr;
+    std::vector<const Output*> best;  // one, or the parts of a fused tensor
     double most = 0;
     int fitting = 0;
+    std::map<std::string, std::pair<int, const Output*>> roles;  // that nothing is matched with
     for (std::size_t i = 2; i < network.graph.stages.size(); ++i) {
       const Stage& stage = network.graph.stages[i];
-      if (stage.layer != layer_of(theirs)) continue;
+      if (stage.layer != layer) continue;
       for (const Output& output : stage.outputs) {
         if (!output.per_token || matches_.contains(output.name) ||
-            element_count(output.shape) != width)
+            (ordered && !order.allows(theirs, static_cast<int>(i), known)))
           continue;
+        roles[name_in_layer(output.name, layer)] = {static_cast<int>(i), &output};
+        if (element_count(output.shape) != width) continue;
         ++fitting;
         const double words = shared_words(theirs, output.name);
-        if (best != nullptr && words <= most) continue;
-        best = &output;
+        if (!best.empty() && words <= most) continue;
+        best = {&output};
         most = words;
       }
     }
-    if (best == nullptr || (fitting > 1 && most <= 0)) continue;
-    Alignment alignment;
-    alignment.theirs = theirs;
-    alignment.layout.axes = layouts.front();
-    alignment.layout.count = width;
-    alignment.token_shape = best->shape;
-    matches_.insert({best->name, std::move(alignment)});
+    for (const auto& parts : kFused) {
+      std::vector<const Output*> pieces;
+      std::int64_t total = 0;
+      for (const std::string_view part : parts) {
+        const auto place = roles.find(std::string(part));
+        if (place == roles.end()) continue;
+        pieces.push_back(place->second.second);
+        total += element_count(pieces.back()->shape).value_or(0);
+      }
+      if (!sure || pieces.size() < 2 || total != width || parts[0] == "mlp.up") continue;
+      ++fitting;
+      best = std::move(pieces);
+    }
+    if (best.empty() || (fitting > 1 && (sure || most <= 0))) continue;
+    std::int64_t first = 0;
+    for (const Output* output : best) {
+      const std::int64_t count = element_count(output->shape).value_or(0);
+      matches_.insert(
+          {output->name,
+           Alignment{.theirs = theirs,
+                     .layout = {.axes = layouts.front(), .first = first, .count = count},
+                     .token_shape = output->shape,
+                     .by_name = false}});
+      known.insert_or_assign(theirs, roles.at(name_in_layer(output->name, layer)).first);
+      first += count;
+    }
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/thread_pool.h"
 #include "graph/executor.h"
+#include "parity/run_order.h"
 #include "parity/trace.h"
 
 namespace plumb {
@@ -46,10 +47,14 @@ class AlignedTrace final : public Captured {
   const std::vector<std::string>& unmatched() const { return unmatched_; }  // the suspect's names
 
  private:
-  // Against what follows from the values in `from`.
+  // Against what follows from the values in `from`; `exact`: only what is the same to the last digits somewhere.
   void match_by_content(const BoundGraph& network, const Captured& from, ThreadPool& pool,
-                        const std::vector<const StoredTensor*>& unknown);
-  void match_by_size(const BoundGraph& network, const std::vector<const StoredTensor*>& unknown);
+                        const RunOrder& order, const std::vector<const StoredTensor*>& unknown,
+                        bool exact);
+  void match_by_size(const BoundGraph& network, const RunOrder& order,
+                     const std::vector<const StoredTensor*>& unknown, bool sure);
+  // The stages that are known so far, by the suspect's names.
+  std::map<std::string, int> known_stages(const BoundGraph& network) const;
 
   const Trace& trace_;
   std::map<std::string, Alignment, std::less<>> matches_;

@@ -79,6 +79,8 @@ def shown(stages, mode):
             continue
         elif mode == "own" and role in ("attn.q_norm", "attn.k_norm", "attn.scores", "mlp.gate", "mlp.up", "attn.post_norm", "mlp.post_norm", "moe.probs"):
             continue
+        elif mode == "mixed" and role in ("attn.scores", "moe.probs"):
+            continue
         else:
             yield stage
 

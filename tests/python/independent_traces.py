@@ -21,7 +21,14 @@ OWN = {
     "mlp.norm": "h", "mlp.act": "j", "mlp.out": "m", "residual": "z", "moe.logits": "r1", "moe.ids": "r2", "moe.weights": "r3",
     "embed": "tok", "norm": "last", "logits": "out",
 }  # fmt: skip
-MODES = ("house", "ggml", "own", "blocks", "logits", "last", "logprobs")
+# llama.cpp's and the format's words mixed: q, k and v in one tensor, heads first but for the probabilities.
+MIXED = {
+    "attn.norm": "attn_norm", "attn.q_norm": "Qnorm", "attn.k_norm": "Knorm", "attn.q_rope": "Qcur_rope", "attn.k_rope": "Kcur_rope",
+    "attn.probs": "attn_probs", "attn.context": "kqv", "attn.out": "attn_out", "attn.post_norm": "attn_post_norm", "attn.residual": "attn_residual",
+    "mlp.norm": "mlp_norm", "mlp.gate": "mlp_gate", "mlp.up": "mlp_up", "mlp.act": "mlp_act", "mlp.out": "mlp_out", "mlp.post_norm": "mlp_post_norm",
+    "residual": "residual", "moe.logits": "moe_logits", "moe.ids": "moe_ids", "moe.weights": "moe_weights",
+}  # fmt: skip
+MODES = ("house", "ggml", "own", "mixed", "blocks", "logits", "last", "logprobs")
 
 
 def split(stage):
@@ -64,18 +71,26 @@ def trace_of(run, mode, dtype):
                 if role not in ("attn.scores", "attn.probs"):
                     value = value.flatten(1) if value.dim() > 1 else value
             if mode == "own":
+                if role == "attn.q":
+                    _qkv(trace, values, layer, dtype)
                 if role not in OWN:
                     continue
                 name = OWN[role] + ("" if layer is None else f"_{layer}")
                 if value.dim() == 3:
                     value = value.transpose(0, 1)
-                if role == "attn.norm" or stage.endswith("attn.q_rope"):
-                    _qkv(trace, values, layer, dtype)
+            if mode == "mixed" and layer is not None:
+                if role == "attn.q":
+                    _qkv(trace, values, layer, dtype, f"blk.{layer}.qkv")
+                if role not in MIXED:
+                    continue
+                name = f"blk.{layer}.{MIXED[role]}"
+                if value.dim() == 3 and role != "attn.probs":
+                    value = value.transpose(0, 1)
             _add(trace, name, value, dtype)
     return trace
 
 
-def _qkv(trace, values, layer, dtype):
-    name = f"b_{layer}"
+def _qkv(trace, values, layer, dtype, name=None):
+    name = name or f"b_{layer}"
     if (len(trace.steps) - 1, name) not in trace:
         _add(trace, name, torch.cat([values[f"layers.{layer}.attn.{x}"].flatten(1) for x in "qkv"], -1), dtype)
