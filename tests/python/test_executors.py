@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 STEPS = 2
 FIXTURES = checkpoints.REPOSITORY.parent / "shared" / "fixtures" / "checkpoints"
 SHARED = sorted(path.parent.name for path in FIXTURES.glob("*/config.json"))
+STORED = [path for folder in ("variants", "quantised", "gguf", "mlx") for path in sorted((checkpoints.REPOSITORY / "tests/data" / folder).iterdir())]
 CACHE_TYPES = ("f16", "bf16", "q8_0")
 
 
@@ -22,7 +23,15 @@ def model_folder(name):
     return folder if (folder / "model.safetensors").exists() else checkpoints.REPOSITORY / "models" / "demo"
 
 
+def file_or_folder(folder):
+    """What plumb is given of a folder of test data; nothing where it holds no model."""
+    gguf = folder / "model.gguf"
+    return gguf if gguf.exists() else folder if (folder / "config.json").exists() else None
+
+
 def ids_of(model: pathlib.Path, count=40):
+    if model.suffix == ".gguf":
+        return ",".join(str((37 * i + 11) % 60) for i in range(count))  # in every vocabulary
     config = json.loads((model / "config.json").read_text())
     vocabulary = config.get("text_config", config)["vocab_size"]
     return ",".join(str((37 * i + 11) % (vocabulary - 1)) for i in range(count))
@@ -52,6 +61,21 @@ def check_that_they_agree(plumb, model, tmp_path):
 @pytest.mark.parametrize("name", checkpoints.names())
 def test_compare_finds_the_two_executors_alike(plumb, tmp_path, name):
     check_that_they_agree(plumb, model_folder(name), tmp_path)
+
+
+@pytest.mark.parametrize("folder", [path for path in STORED if path.is_dir()], ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_compare_finds_them_alike_in_every_stored_form(plumb, tmp_path, folder):
+    check_that_they_agree(plumb, file_or_folder(folder), tmp_path)
+
+
+def test_compare_finds_them_alike_in_the_shared_forms(plumb, tmp_path, shared_fixtures, subtests):
+    folders = [path for kind in ("quantised", "mlx") for path in sorted((shared_fixtures / kind).iterdir()) if path.is_dir()]
+    models = [(path.name, file_or_folder(path)) for path in folders if file_or_folder(path) is not None]
+    assert len(models) >= 30
+    for name, model in models:
+        with subtests.test(name):
+            (tmp_path / name).mkdir()
+            check_that_they_agree(plumb, model, tmp_path / name)
 
 
 def test_compare_finds_them_alike_on_the_shared_checkpoints(plumb, tmp_path, shared_fixtures, subtests):
