@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "parity/along_positions.h"
 #include "parity/blame.h"
 #include "parity/compare_budget.h"
 #include "parity/explain.h"
@@ -28,56 +29,6 @@ std::string summarise(const Diagnosis& diagnosis) {
   if (diagnosis.findings.size() > 1)
     text += "; and " + std::to_string(diagnosis.findings.size() - 1) + " more";
   return text;
-}
-
-// The errors along the positions of the first stages beyond their budgets, else of those nearest to it, and of the logits.
-std::vector<PositionErrors> along_positions(Checker& checker, const std::vector<Check>& checks) {
-  constexpr std::size_t kMostLines = 6;
-  constexpr std::size_t kRightLines = 3;
-  constexpr double kRowSpread = 6;  // one row may be as much farther
-  constexpr std::int64_t kMostPositions = 1 << 16;
-  const auto usable = [&](const Check& check) {
-    return !check.exact && checker.network().graph.output(check.value).per_token;
-  };
-  std::vector<std::string> names;
-  const auto add = [&](const std::string& stage) {
-    if (std::find(names.begin(), names.end(), stage) == names.end()) names.push_back(stage);
-  };
-  for (const Check& check : checks) {
-    if (check.fails && usable(check) && names.size() < kMostLines) add(check.stage);
-  }
-  if (names.empty()) {
-    std::vector<const Check*> nearest;
-    for (const Check& check : checks) {
-      if (usable(check)) nearest.push_back(&check);
-    }
-    std::stable_sort(nearest.begin(), nearest.end(), [](const Check* a, const Check* b) {
-      return a->residual.relative_l2 * b->budget > b->residual.relative_l2 * a->budget;
-    });
-    for (std::size_t i = 0; i < nearest.size() && names.size() < kRightLines; ++i)
-      add(nearest[i]->stage);
-  }
-  for (const Check& check : checks) {
-    if (usable(check) && (check.stage == "logits" || check.stage == "logprobs")) add(check.stage);
-  }
-  std::vector<PositionErrors> lines;
-  for (const std::string& name : names) {
-    PositionErrors line{.stage = name, .first = 0, .ratios = {}};
-    for (const Check& check : checks) {
-      if (check.stage != name || !usable(check)) continue;
-      const TraceStep& step = checker.captured().steps()[check.step];
-      const Tensor ours = checker.computed(check, {});
-      if (checker.suspect(check).shape != ours.shape) continue;  // fewer keys, another number of choices
-      const auto errors = row_errors(checker.suspect(check), ours);
-      const std::int64_t first = step.first + step.count - std::ssize(errors);
-      if (first < 0 || step.first + step.count > kMostPositions) continue;
-      line.ratios.resize(std::max(line.ratios.size(), static_cast<std::size_t>(step.first + step.count)));
-      for (std::size_t i = 0; i < errors.size(); ++i)
-        line.ratios[static_cast<std::size_t>(first) + i] = errors[i] / (kRowSpread * check.budget);
-    }
-    lines.push_back(std::move(line));
-  }
-  return lines;
 }
 
 // What the captured positions say, as a cause like others: the network is run under it.
@@ -111,6 +62,31 @@ Status check_ids(const Model& model, const TraceManifest& manifest) {
     }
   }
   return {};
+}
+
+std::vector<Finding> joined(std::vector<Finding> first, const std::vector<Finding>& then) {
+  first.insert(first.end(), then.begin(), then.end());
+  return first;
+}
+
+// What each part of the ladder found, in its order.
+struct Found {
+  std::vector<Finding> tokens;  // the prompt and its ids
+  std::vector<Finding> inputs;  // positions, padding
+  std::vector<Finding> network;
+  std::vector<Finding> sampler;
+  std::vector<Finding> stop;
+};
+
+Verdict verdict_of(const Found& found) {
+  const auto any = [&](const auto& like) { return std::any_of(found.network.begin(), found.network.end(), like); };
+  const auto processed = [](const Finding& f) { return f.row == "9"; };  // after the logits
+  if (!found.tokens.empty()) return Verdict::kTokens;
+  const bool named = any([&](const Finding& f) { return !f.row.empty() && !f.harmless && !processed(f); });
+  if (named || !found.inputs.empty()) return Verdict::kFault;
+  if (any([](const Finding& f) { return f.row.empty(); })) return Verdict::kUnexplained;
+  if (any(processed) || !found.sampler.empty()) return Verdict::kSampler;
+  return found.stop.empty() ? Verdict::kBenign : Verdict::kStop;
 }
 
 Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const DiagnoseOptions& options) {
@@ -154,34 +130,18 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
                                .sampler = sampler.rung,
                                .stop = stop.rung});
 
-  const auto any = [&](const auto& like) {
-    return std::any_of(explanation.findings.begin(), explanation.findings.end(), like);
-  };
-  // Positions that no offset explains are no convention that the network could be run under.
-  const bool lost_positions = around && !positions.findings.empty() && positions.findings.front().field.empty();
-  const auto processed = [](const Finding& f) { return f.row == "9"; };  // after the logits
-  const bool named =
-      lost_positions || chosen.attended || any([&](const Finding& f) { return !f.row.empty() && !f.harmless && !processed(f); });
-  const bool unexplained = any([](const Finding& f) { return f.row.empty(); });
-  const bool wrong_tokens = around && !(prompt.findings.empty() && tokens.findings.empty());
-  const bool wrong_choice = (around && !sampler.findings.empty()) || any(processed);
-  const bool wrong_stop = around && !stop.findings.empty();
-  diagnosis.verdict = wrong_tokens   ? Verdict::kTokens
-                      : named        ? Verdict::kFault
-                      : unexplained  ? Verdict::kUnexplained
-                      : wrong_choice ? Verdict::kSampler
-                      : wrong_stop   ? Verdict::kStop
-                                     : Verdict::kBenign;
-  const auto append = [&](const std::vector<Finding>& more) {
-    diagnosis.findings.insert(diagnosis.findings.end(), more.begin(), more.end());
-  };
-  if (around) append(prompt.findings);
-  if (around) append(tokens.findings);
-  if (lost_positions) append(positions.findings);
-  if (chosen.attended) append({proven.back()});
-  append(explanation.findings);
-  if (around) append(sampler.findings);
-  if (around) append(stop.findings);
+  Found found{.tokens = {}, .inputs = {}, .network = explanation.findings, .sampler = {}, .stop = {}};
+  if (around) {
+    found.tokens = joined(prompt.findings, tokens.findings);
+    // Positions that no offset explains are no convention that the network could be run under.
+    if (!positions.findings.empty() && positions.findings.front().field.empty()) found.inputs = positions.findings;
+    found.sampler = sampler.findings;
+    found.stop = stop.findings;
+  }
+  if (chosen.attended) found.inputs.push_back(proven.back());
+  diagnosis.verdict = verdict_of(found);
+  for (const auto* part : {&found.tokens, &found.inputs, &found.network, &found.sampler, &found.stop})
+    diagnosis.findings = joined(std::move(diagnosis.findings), *part);
   if (diagnosis.checks.empty() && diagnosis.findings.empty()) {
     diagnosis.verdict = Verdict::kIncomparable;
     diagnosis.summary = "incomparable: the trace holds no value of a stage that the checkpoint's graph has";
