@@ -34,6 +34,10 @@ std::size_t bytes_of(PanelForm form) {
       return n / 32 * 576;
     case PanelForm::kQ4_1:
       return n / 32 * 640;
+    case PanelForm::kQ5_0:
+      return n / 32 * 704;
+    case PanelForm::kQ5_1:
+      return n / 32 * 768;
     case PanelForm::kQ4_K:
       return n / 256 * 4736;
     case PanelForm::kQ5_K:
@@ -118,7 +122,8 @@ const Registered kProducts[] = {
     {"BF16_short", PanelForm::kBF16, Path::kBf16},  {"F16", PanelForm::kF16, Path::kFloat},
     {"Q8_0_short", PanelForm::kQ8_0, Path::kInt8},  {"Q4_0_short", PanelForm::kQ4_0, Path::kInt8},
     {"Q4_K_short", PanelForm::kQ4_K, Path::kInt8},  {"Q5_K_short", PanelForm::kQ5_K, Path::kInt8},
-    {"Q4_1_short", PanelForm::kQ4_1, Path::kInt8},   {"Q6_K_short", PanelForm::kQ6_K, Path::kInt8},
+    {"Q4_1_short", PanelForm::kQ4_1, Path::kInt8},  {"Q5_0_short", PanelForm::kQ5_0, Path::kInt8},
+    {"Q5_1_short", PanelForm::kQ5_1, Path::kInt8},  {"Q6_K_short", PanelForm::kQ6_K, Path::kInt8},
     {"Q4_0", PanelForm::kQ4_0, Path::kFloat},
 };
 

@@ -66,6 +66,7 @@ struct Form {
 };
 
 const Form kForms[] = {{PanelForm::kQ8_0, "Q8_0", 32, 1088, 32},   {PanelForm::kQ4_0, "Q4_0", 32, 576, 32},
+                       {PanelForm::kQ5_0, "Q5_0", 32, 704, 32},    {PanelForm::kQ5_1, "Q5_1", 32, 768, 64},
                        {PanelForm::kQ4_1, "Q4_1", 32, 640, 64},    {PanelForm::kQ4_K, "Q4_K", 256, 4736, 64},
                        {PanelForm::kQ5_K, "Q5_K", 256, 5760, 64}, {PanelForm::kQ6_K, "Q6_K", 256, 6720, 32}};
 

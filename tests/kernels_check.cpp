@@ -60,6 +60,7 @@ const Form kForms[] = {
     {PanelForm::kQ4_0, "Q4_0", 32, 576, 32, false, 0}, {PanelForm::kQ4_K, "Q4_K", 256, 4736, 64, false, 0},
     {PanelForm::kQ6_K, "Q6_K", 256, 6720, 32, false, 0},
     {PanelForm::kQ4_1, "Q4_1", 32, 640, 64, false, 0}, {PanelForm::kQ5_K, "Q5_K", 256, 5760, 64, false, 0},
+    {PanelForm::kQ5_0, "Q5_0", 32, 704, 32, false, 0}, {PanelForm::kQ5_1, "Q5_1", 32, 768, 64, false, 0},
 };
 
 std::vector<std::uint8_t> panel_of(const Form& form, std::int64_t units) {

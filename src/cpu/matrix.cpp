@@ -94,6 +94,31 @@ void pack_q4_1(const Rows& rows, std::int64_t columns, std::uint8_t* to) {
   }
 }
 
+// The fifth bits of Q5_0 and Q5_1, in the file one word with the bit k for column k: bit s of byte i is that of column 4 s + i.
+void fifth_bits(const Rows& rows, std::size_t offset, std::uint8_t* to) {
+  for (int r = 0; r < kPanelRows; ++r) {
+    if (rows.at[r] == nullptr) continue;
+    std::uint32_t word = 0;
+    std::memcpy(&word, rows.at[r] + offset, 4);
+    for (unsigned k = 0; k < 32; ++k)
+      to[static_cast<unsigned>(r) * 4 + k % 4] |= static_cast<std::uint8_t>((word >> k & 1U) << (k / 4));
+  }
+}
+
+// Of Q5_0 and, with `minima`, of Q5_1.
+void pack_q5(const Rows& rows, std::int64_t columns, bool minima, std::uint8_t* to) {
+  const std::size_t head = minima ? 4 : 2;
+  for (std::size_t block = 0; block < static_cast<std::size_t>(columns) / 32; ++block) {
+    const std::size_t start = block * (head + 20);
+    halves(rows, start, to);
+    if (minima) halves(rows, start + 2, to + 64);
+    to += head * 32;
+    fifth_bits(rows, start + head, to);
+    transpose(rows, start + head + 4, 4, 0, to + 128);
+    to += 128 + 512;
+  }
+}
+
 // Of Q4_K and, with `fifth_bits`, of Q5_K, whose codes' high bits lie between the scales and the nibbles.
 void pack_q4_k(const Rows& rows, std::int64_t columns, bool fifth_bits, std::uint8_t* to) {
   const std::size_t bits = fifth_bits ? 32 : 0;
@@ -150,6 +175,10 @@ std::optional<PanelForm> form_of(const Weight& weight) {
       return PanelForm::kQ4_0;
     case DType::kQ4_1:
       return PanelForm::kQ4_1;
+    case DType::kQ5_0:
+      return PanelForm::kQ5_0;
+    case DType::kQ5_1:
+      return PanelForm::kQ5_1;
     case DType::kQ4_K:
       return PanelForm::kQ4_K;
     case DType::kQ5_K:
@@ -177,6 +206,10 @@ std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
       return n / 32 * 576;
     case PanelForm::kQ4_1:
       return n / 32 * 640;
+    case PanelForm::kQ5_0:
+      return n / 32 * 704;
+    case PanelForm::kQ5_1:
+      return n / 32 * 768;
     case PanelForm::kQ4_K:
       return n / 256 * 4736;
     case PanelForm::kQ5_K:
@@ -233,6 +266,10 @@ void Matrix::pack(std::int64_t index) {
       return pack_q4_0(rows, columns_, to);
     case PanelForm::kQ4_1:
       return pack_q4_1(rows, columns_, to);
+    case PanelForm::kQ5_0:
+      return pack_q5(rows, columns_, false, to);
+    case PanelForm::kQ5_1:
+      return pack_q5(rows, columns_, true, to);
     case PanelForm::kQ4_K:
       return pack_q4_k(rows, columns_, false, to);
     case PanelForm::kQ5_K:

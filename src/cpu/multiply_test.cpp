@@ -52,6 +52,12 @@ std::shared_ptr<MemoryWeight> random_weight(DType dtype, std::int64_t rows, std:
   const std::vector<float> values = random_floats(rows * columns, 7);
   const auto row_bytes = static_cast<std::size_t>(*stored_size(dtype, columns));
   std::vector<std::byte> bytes(row_bytes * static_cast<std::size_t>(rows));
+  if (dtype == DType::kQ3_K) {  // a form that is decoded as it is used, and that nothing writes: bytes whose halves are small
+    std::mt19937 engine(7);
+    for (std::byte& byte : bytes)
+      byte = static_cast<std::byte>(engine() % 64);
+    return std::make_shared<MemoryWeight>(dtype, Shape{rows, columns}, std::move(bytes));
+  }
   for (std::int64_t r = 0; r < rows; ++r) {
     quantise_row(dtype, std::span(values).subspan(static_cast<std::size_t>(r * columns), static_cast<std::size_t>(columns)),
                  std::span(bytes).subspan(static_cast<std::size_t>(r) * row_bytes, row_bytes));
@@ -71,7 +77,8 @@ const Case kCases[] = {
     {DType::kF16, 64, 513},   {DType::kBF16, 31, 7},    {DType::kBF16, 65, 513},  {DType::kQ8_0, 33, 32},
     {DType::kQ8_0, 40, 288},  {DType::kQ4_0, 33, 96},   {DType::kQ4_0, 64, 544},  {DType::kQ4_K, 33, 256},
     {DType::kQ4_K, 40, 1024}, {DType::kQ6_K, 33, 256},  {DType::kQ6_K, 40, 768},  {DType::kQ5_K, 33, 256},
-    {DType::kQ5_K, 40, 768},  {DType::kQ4_1, 33, 96},   {DType::kQ4_1, 64, 544},  {DType::kQ5_0, 7, 64},
+    {DType::kQ5_K, 40, 768},  {DType::kQ4_1, 33, 96},   {DType::kQ4_1, 64, 544},  {DType::kQ5_0, 33, 96},
+    {DType::kQ5_0, 64, 544},  {DType::kQ5_1, 33, 96},   {DType::kQ5_1, 64, 544},  {DType::kQ3_K, 7, 256},
 };
 
 class Multiply : public testing::TestWithParam<Case> {

@@ -29,6 +29,8 @@ enum class PanelForm : std::uint8_t {
   kQ8_0,  // 32 columns: 32 half scales, then 8 times 32 groups of 4 codes; a code is stored + 128
   kQ4_0,  // 32 columns: 32 half scales, then 4 times 32 groups of 4 bytes: columns 4 j, and 16 + 4 j in the high nibbles
   kQ4_1,  // 32 columns: 32 half scales, 32 half minima (which are added), then as kQ4_0
+  kQ5_0,  // 32 columns: 32 half scales, 32 groups of 4 bytes, of which bit s of byte i is the fifth of column 4 s + i, then as kQ4_0
+  kQ5_1,  // the same with 32 half minima behind the scales
   kQ4_K,  // 256 columns: 32 half d, 32 half dmin, 8 times 32 scales, 8 times 32 minima (bytes), then for each of 4 pairs of
           // 32 columns 8 times 32 groups of 4 bytes, the second 32 in the high nibbles
   kQ5_K,  // as kQ4_K, then 8 times 32 groups of 4 bytes: bit b is the fifth of columns 32 b + 4 j
