@@ -52,10 +52,14 @@ const Kind& kind_of(const Trace& trace) {
 }  // namespace
 
 double run_unit(const Trace& trace) {
-  // llama.cpp holds float32 and multiplies in half or in eight bits: operands near a step fall either way.
+  // llama.cpp and our cpu executor hold float32 and multiply in half or in eight bits: operands near a step fall either way.
   constexpr double kOperands = 0x1p-12;
   const double unit = kind_of(trace).unit;
-  return is_llama_cpp(trace.manifest().engine_name) ? std::max(unit, kOperands) : unit;
+  const TraceManifest& manifest = trace.manifest();
+  const auto narrow = [&](Precision precision) {
+    return manifest.precision == to_string(precision) && Numerics(precision).rounds_operands();
+  };
+  return is_llama_cpp(manifest.engine_name) || std::ranges::any_of(kPrecisions, narrow) ? std::max(unit, kOperands) : unit;
 }
 
 std::string run_dtype(const Trace& trace) {

@@ -9,7 +9,7 @@
 namespace plumb {
 
 // The relative rounding unit of a run, by the manifest's dtype or by what most tensors are held in: 2^-53, 2^-24, 2^-12, 2^-9; of a float32
-// run of llama.cpp, whose operands are narrower, 2^-12.
+// run of llama.cpp, and of a profile that multiplies as it or as our cpu executor does, 2^-12: operands are narrower.
 double run_unit(const Trace& trace);
 
 // The word for it: "float32".

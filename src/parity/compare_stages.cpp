@@ -41,6 +41,11 @@ std::set<std::int64_t> choices(std::span<const double> row) {
   return set;
 }
 
+// What a layer computes of a token's own vector before attention looks at others.
+bool before_mixing(std::string_view role) {
+  return role == "attn.norm" || role == "attn.v" || role.starts_with("attn.q") || role.starts_with("attn.k");
+}
+
 class Comparer {
  public:
   Comparer(const Trace& a, const Trace& b)
@@ -111,6 +116,7 @@ class Comparer {
     } else {
       reorder_weights(name, rows);
       stage.measure = measure(rows.a, rows.b, pair.source, pair.a_is_wide, pair.keyed, flipped_);
+      if (!flipped_.empty()) follow_ties(name, rows, pair);
       judge(name, stage);
       if (stage.fails) stage.words = peculiarity(rows, pair);
     }
@@ -119,6 +125,13 @@ class Comparer {
     }
     faulty_ = faulty_ || stage.fails;
     if (stage.measure.positions > 0) result_.stages.push_back(std::move(stage));
+  }
+
+  // Later layers attend to positions that were left out: what these are apart reaches all behind them.
+  void follow_ties(const StageName& name, const CommonRows& rows, const StagePair& pair) {
+    if (name.layer > tied_layer_ && !before_mixing(name.role)) noise_.carry(left_out_);
+    if (!pair.keyed)
+      left_out_ = std::max(left_out_, measure(rows.a, rows.b, pair.source, pair.a_is_wide, false, {}).relative_l2);
   }
 
   // What one side reports as log-probabilities against the other's logits.
@@ -221,6 +234,7 @@ class Comparer {
       result_.notes.push_back(fmt::format(
           "{}: near ties fall differently at {} position{}; {} left out from there on", pair.stage,
           ties.size(), ties.size() > 1 ? "s" : "", ties.size() > 1 ? "they are" : "it is"));
+      if (flipped_.empty()) tied_layer_ = name.layer;
       flipped_.insert(ties.begin(), ties.end());
     }
   }
@@ -358,6 +372,8 @@ class Comparer {
   Pairing pairing_;
   Comparison result_;
   std::set<std::int64_t> flipped_;
+  int tied_layer_ = -1;  // the first in which near ties fall differently
+  double left_out_ = 0;  // relative L2 with the positions left out, at most, so far
   std::map<int, int> detail_;  // of each layer, how many stages are compared
   int depth_ = 0;              // layers by the configurations, 0 where neither says
   int layer_ = -1;             // up to which stages have been judged

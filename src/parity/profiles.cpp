@@ -9,6 +9,7 @@
 
 #include "parity/recompute.h"
 #include "parity/residual.h"
+#include "reference/ggml.h"
 
 namespace plumb {
 bool alone(const BoundGraph& network, const std::vector<int>& span) {
@@ -59,11 +60,22 @@ std::vector<Precision> profiles_of(SuspectType type, const std::string& engine) 
   return profiles;
 }
 
-// Nothing where no stage that was captured with its operands tells.
-std::optional<Precision> formula_of(const BoundGraph& network, const Captured& captured, SuspectType type, ThreadPool& pool) {
-  if (type != SuspectType::kFloat32 || captured.steps().empty()) return Precision::kFp64;
-  constexpr std::array kFormulas = {Precision::kFp64, Precision::kGgml, Precision::kGgmlFlash};
+bool has_int8(const BoundGraph& network) {
+  return std::ranges::any_of(network.weights, [](const WeightPtr& weight) {
+    const auto type = weight == nullptr ? std::nullopt : weight->element_type();
+    return type && reference::is_cpu_int8(*type);
+  });
+}
+
+struct Formula {
+  std::optional<Precision> formula;  // nothing where no stage that was captured with its operands tells
+  bool by_attention = false;
+};
+
+Formula formula_of(const BoundGraph& network, const Captured& captured, ThreadPool& pool) {
+  constexpr std::array kFormulas = {Precision::kFp64, Precision::kGgmlFlash, Precision::kGgml, Precision::kCpuInt8};
   constexpr std::size_t kEnough = 6;  // of either kind
+  constexpr double kSums = 64 * 0x1p-24;  // what float32 and the order of summation cost tells nothing about operands
   const Patch nothing;
   std::vector<Recompute> runs;
   runs.reserve(kFormulas.size());
@@ -78,10 +90,11 @@ std::optional<Precision> formula_of(const BoundGraph& network, const Captured& c
     std::size_t& count = asked[std::holds_alternative<Attend>(stage.operation) ? 1 : 0];
     const auto held = count < kEnough && tells(stage) ? runs[0].captured(0, value) : nullptr;
     if (!held || !alone(network, runs[0].span_of(0, value))) continue;
-    std::array<double, kFormulas.size()> apart{};
+    std::array<double, kFormulas.size()> apart;
+    apart.fill(kSums);
     for (std::size_t f = 0; f < kFormulas.size(); ++f) {
       const Tensor& computed = runs[f].computed(0, value);
-      if (computed.shape == held->values.shape) apart[f] = residual(held->values, computed).relative_l2;
+      if (computed.shape == held->values.shape) apart[f] = std::max(residual(held->values, computed).relative_l2, kSums);
     }
     const double least = *std::ranges::min_element(apart);
     if (*std::ranges::max_element(apart) < 3 * least) continue;  // all the same to this stage
@@ -89,15 +102,16 @@ std::optional<Precision> formula_of(const BoundGraph& network, const Captured& c
     for (std::size_t f = 0; f < kFormulas.size(); ++f)
       wins[f] += apart[f] <= 3 * least ? 1 : 0;
   }
-  if (asked[0] + asked[1] == 0) return std::nullopt;
-  return kFormulas[static_cast<std::size_t>(std::ranges::max_element(wins) - wins.begin())];
+  if (asked[0] + asked[1] == 0) return {};
+  return {kFormulas[static_cast<std::size_t>(std::ranges::max_element(wins) - wins.begin())], asked[1] > 0};
 }
 
 }  // namespace
 
-std::vector<Precision> likely_profiles(SuspectType type, const std::string& engine) {
+std::vector<Precision> likely_profiles(const BoundGraph& network, SuspectType type, const std::string& engine) {
   if (type == SuspectType::kFloat32) {
     if (is_llama_cpp(engine)) return {Precision::kGgmlFlash, Precision::kGgml};
+    if (names(engine, {"plumb"}) && has_int8(network)) return {Precision::kFp32, Precision::kCpuInt8};
     return {Precision::kFp32};
   }
   auto profiles = profiles_of(type, engine);
@@ -107,10 +121,12 @@ std::vector<Precision> likely_profiles(SuspectType type, const std::string& engi
 
 Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, SuspectType type,
                          const std::string& engine, ThreadPool& pool) {
-  const auto formula = formula_of(network, captured, type, pool);
-  if (!formula && type == SuspectType::kFloat32 && is_llama_cpp(engine))
-    return {type, Precision::kGgmlFlash, {Precision::kGgmlFlash, Precision::kGgml}};
-  if (!formula || *formula == Precision::kFp64) return {type, Precision::kFp64, profiles_of(type, engine)};
+  if (type != SuspectType::kFloat32 || captured.steps().empty()) return {type, Precision::kFp64, profiles_of(type, engine)};
+  const auto [formula, by_attention] = formula_of(network, captured, pool);
+  const bool ggml = formula ? Numerics(*formula).ggml() : is_llama_cpp(engine);
+  if (ggml && !by_attention) return {type, Precision::kGgmlFlash, {Precision::kGgmlFlash, Precision::kGgml}};
+  if (!formula || *formula == Precision::kFp64)
+    return {type, Precision::kFp64, formula ? profiles_of(type, engine) : likely_profiles(network, type, engine)};
   return {type, *formula, {*formula}};
 }
 

@@ -25,14 +25,14 @@ bool is_llama_cpp(const std::string& engine);
 bool alone(const BoundGraph& network, const std::vector<int>& span);
 
 // In which an engine of that name and type may run: one for a name that is known, else all of its type. llama.cpp's are two: with
-// flash attention and without.
-std::vector<Precision> likely_profiles(SuspectType type, const std::string& engine);
+// flash attention and without; our own are two where weights are quantised: the reference executor's and the cpu executor's.
+std::vector<Precision> likely_profiles(const BoundGraph& network, SuspectType type, const std::string& engine);
 
 struct Arithmetic {
   SuspectType type;
-  // What the suspect's values are measured against: fp64, or where a float32 suspect rounds what meets a weight as llama.cpp does,
-  // that profile. Decided by which is nearer at products whose operands were captured; without any, by the engine's name: then
-  // both of llama.cpp's are profiles.
+  // What the suspect's values are measured against: fp64, or where a float32 suspect rounds what meets a weight as llama.cpp or our
+  // cpu executor does, that profile. Decided by which is nearer at products whose operands were captured; without any, by the engine's name: then
+  // both of llama.cpp's are profiles, as where no attention tells them apart.
   Precision formula;
   // In which an engine of the type may have run, that of the engine's name first.
   std::vector<Precision> profiles;

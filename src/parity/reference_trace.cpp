@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <limits>
 #include <map>
@@ -43,26 +44,27 @@ Result<std::filesystem::path> make_folder() {
 }
 
 // The profiles in which an engine of the trace's name and dtype may have run, the likeliest first.
-std::vector<Precision> like(const Trace& trace) {
+std::vector<Precision> like(const BoundGraph& network, const Trace& trace) {
   const std::string dtype = run_dtype(trace);
   if (dtype == "float64") return {Precision::kFp64};
-  return likely_profiles(suspect_type(dtype, {}), trace.manifest().engine_name);
+  return likely_profiles(network, suspect_type(dtype, {}), trace.manifest().engine_name);
 }
 
-// How far two traces of the same run are apart, over all that both hold.
+// How far two traces of the same run are apart, over all that both hold: the geometric mean, so that few near ties of a router that
+// fall differently do not decide.
 double apart(const Trace& a, const Trace& b) {
-  double error = 0;
-  double norm = 0;
+  constexpr double kEqual = 1e-9;
+  double logarithms = 0;
+  std::size_t count = 0;
   for (const StoredTensor& tensor : b.tensors()) {
     const auto slash = tensor.name.find('/');
     const auto step = static_cast<std::size_t>(std::strtoul(tensor.name.c_str(), nullptr, 10));
     const StoredTensor* other = slash == std::string::npos ? nullptr : a.find(step, tensor.name.substr(slash + 1));
     if (other == nullptr || other->shape != tensor.shape) continue;
-    const Residual r = residual(Trace::read(*other), Trace::read(tensor));
-    error += r.relative_l2 * r.relative_l2;
-    norm += 1;
+    logarithms += std::log(std::max(residual(Trace::read(*other), Trace::read(tensor)).relative_l2, kEqual));
+    ++count;
   }
-  return norm > 0 ? error / norm : 0;
+  return count > 0 ? std::exp(logarithms / static_cast<double>(count)) : 0;
 }
 
 // The graph's stages that one of the traces names; all where names are an engine's own, since content decides then.
@@ -174,7 +176,7 @@ Result<ReferenceTraces> ReferenceTraces::compute(const Model& model, const Trace
   const auto nearest = [&](const Trace& trace) -> Result<std::shared_ptr<const Trace>> {
     std::shared_ptr<const Trace> best;
     double least = std::numeric_limits<double>::infinity();
-    const auto profiles = like(trace);
+    const auto profiles = like(model.network, trace);
     for (const Precision profile : profiles) {
       if (!known.contains(profile)) {
         PLUMB_TRY(known[profile], at(profile));

@@ -23,6 +23,7 @@ namespace plumb {
 struct TraceManifest {
   std::string engine_name;
   std::string engine_version;
+  std::string precision;  // of our reference executor's settings
   std::string model_type;
   std::string model_config;  // the checkpoint's config.json as text, "" when not there
   std::string dtype;

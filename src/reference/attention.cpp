@@ -132,7 +132,7 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
   const std::vector<double> sinks =
       op.sinks ? read_vector(*operands.weights[0], numerics) : std::vector<double>{};
   const bool keep = context.all_outputs;
-  const Tensor changed = numerics.engine() == Engine::kTransformers ? Tensor() : queries_of(op, q, numerics);
+  const Tensor changed = numerics.mlx() || numerics.ggml() ? queries_of(op, q, numerics) : Tensor();
   const double* queries = changed.data.empty() ? q.data.data() : changed.data.data();
   const Shape matrix = {q.tokens(), q.shape[1], keep ? static_cast<std::int64_t>(keys) : 0};
   Tensor scores(matrix);

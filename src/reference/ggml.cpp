@@ -10,10 +10,11 @@
 namespace plumb::reference {
 namespace {
 
-enum class Operand : std::uint8_t { kFloat, kHalf, kBfloat16, kQ8_0, kQ8_K };
+enum class Operand : std::uint8_t { kFloat, kHalf, kBfloat16, kQ8_0, kQ8_K, kInt8 };
 
-Operand operand_of(std::optional<DType> type) {
+Operand operand_of(std::optional<DType> type, Engine engine) {
   if (!type) return Operand::kFloat;
+  if (engine == Engine::kCpu) return is_cpu_int8(*type) ? Operand::kInt8 : Operand::kFloat;
   switch (*type) {
     case DType::kF16:
       return Operand::kHalf;
@@ -52,6 +53,15 @@ void round_q8_0(std::span<double> block) {
     value = scale * std::nearbyint(static_cast<float>(value) * inverse);
 }
 
+// kernels/rows.inc, quantise()
+void round_int8(std::span<double> block) {
+  const float largest = largest_of(block);
+  const float scale = largest / 127.0F;
+  const float inverse = largest != 0 ? 127.0F / largest : 0;
+  for (double& value : block)
+    value = static_cast<double>(scale) * std::nearbyint(static_cast<float>(value) * inverse);
+}
+
 void round_q8_k(std::span<double> block) {
   float largest = 0;
   float signed_largest = 0;
@@ -70,9 +80,14 @@ void round_q8_k(std::span<double> block) {
 
 }  // namespace
 
-Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width) {
+bool is_cpu_int8(DType type) {
+  constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+  return std::ranges::find(kTypes, type) != std::end(kTypes);
+}
+
+Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width, Engine engine) {
   Tensor y = x;
-  const Operand operand = operand_of(type);
+  const Operand operand = operand_of(type, engine);
   if (operand == Operand::kFloat) return y;
   if (operand == Operand::kHalf || operand == Operand::kBfloat16) {
     for (double& value : y.data)
@@ -80,11 +95,11 @@ Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width
     return y;
   }
   const auto row = static_cast<std::size_t>(width);
-  const std::size_t size = operand == Operand::kQ8_0 ? 32 : 256;
+  const std::size_t size = operand == Operand::kQ8_0 ? 32 : operand == Operand::kInt8 ? 64 : 256;
   for (std::size_t first = 0; first + row <= y.data.size(); first += row) {
     for (std::size_t block = 0; block < row; block += size) {
       const auto values = std::span(y.data).subspan(first + block, std::min(size, row - block));
-      operand == Operand::kQ8_0 ? round_q8_0(values) : round_q8_k(values);
+      operand == Operand::kQ8_0 ? round_q8_0(values) : operand == Operand::kInt8 ? round_int8(values) : round_q8_k(values);
     }
   }
   return y;

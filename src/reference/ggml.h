@@ -8,6 +8,7 @@
 #include "core/dtype.h"
 #include "core/float_bits.h"
 #include "graph/tensor.h"
+#include "reference/numerics.h"
 
 namespace plumb::reference {
 
@@ -16,8 +17,12 @@ inline double as_half(double value) {
 }
 
 // Rows of activations as they meet a weight whose elements are of `type`: float32, half and bfloat16 weights meet their own type,
-// blocks meet eight-bit blocks, of 32 channels (Q8_0) or of 256 (Q8_K). `width` is the length of a weight's row.
-Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width);
+// blocks meet eight-bit blocks, of 32 channels (Q8_0) or of 256 (Q8_K); of our cpu executor, of 64 with a float32 scale. `width` is
+// the length of a weight's row.
+Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width, Engine engine);
+
+// Types whose products our cpu executor takes in int8 (cpu/matrix.h, Matrix::quantised).
+bool is_cpu_int8(DType type);
 
 // Q4_1 and Q5_1 meet Q8_1: what their minima multiply is a block's sum, rounded to half. What that adds to the sum over the
 // operand, for each block of 32 channels; empty for other types.

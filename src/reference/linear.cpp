@@ -108,8 +108,8 @@ void multiply(const Tensor& input, const Weight& weight, const Weight* bias_weig
               const StageContext& context, Tensor& y, WeightPrecision result) {
   const Numerics& numerics = context.numerics;
   const Tensor rounded =
-      numerics.ggml() ? as_operand(input, weight.element_type(), weight.row_length()) : Tensor();
-  const Tensor& x = numerics.ggml() ? rounded : input;
+      numerics.rounds_operands() ? as_operand(input, weight.element_type(), weight.row_length(), numerics.engine()) : Tensor();
+  const Tensor& x = numerics.rounds_operands() ? rounded : input;
   const Tensor roundings =
       numerics.ggml() && weight.stored_dtype() ? sum_roundings(input, weight.stored_dtype(), weight.row_length()) : Tensor();
   const std::vector<double> bias =

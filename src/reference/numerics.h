@@ -12,6 +12,7 @@
 //   ggml      as llama.cpp on a CPU: values are float32; what meets a weight is first rounded to the type that the weight's own
 //             is multiplied with (ggml.h), and attention's cache is float16
 //   ggml-flash  the same with flash attention, llama.cpp's default: values are summed in float16
+//   cpu-int8  as our own cpu executor where weights are quantised: what meets them is int8 with a scale for each 64 channels
 #pragma once
 #include <array>
 #include <cstdint>
@@ -22,13 +23,14 @@
 
 namespace plumb {
 
-enum class Precision : std::uint8_t { kFp64, kFp32, kHfBf16, kHfFp16, kMlxBf16, kMlxFp16, kGgml, kGgmlFlash };
+enum class Precision : std::uint8_t { kFp64, kFp32, kHfBf16, kHfFp16, kMlxBf16, kMlxFp16, kGgml, kGgmlFlash, kCpuInt8 };
 
 inline constexpr std::array kPrecisions = {Precision::kFp64,    Precision::kFp32,    Precision::kHfBf16, Precision::kHfFp16,
-                                           Precision::kMlxBf16, Precision::kMlxFp16, Precision::kGgml, Precision::kGgmlFlash};
+                                           Precision::kMlxBf16, Precision::kMlxFp16, Precision::kGgml, Precision::kGgmlFlash,
+                                           Precision::kCpuInt8};
 
 constexpr std::string_view to_string(Precision precision) {
-  constexpr std::string_view kNames[] = {"fp64", "fp32", "hf-bf16", "hf-fp16", "mlx-bf16", "mlx-fp16", "ggml", "ggml-flash"};
+  constexpr std::string_view kNames[] = {"fp64", "fp32", "hf-bf16", "hf-fp16", "mlx-bf16", "mlx-fp16", "ggml", "ggml-flash", "cpu-int8"};
   return kNames[static_cast<std::size_t>(precision)];
 }
 
@@ -38,12 +40,12 @@ enum class ActivationType : std::uint8_t { kFloat64, kFloat32, kBfloat16, kFloat
 constexpr ActivationType activation_type(Precision precision) {
   constexpr ActivationType kTypes[] = {ActivationType::kFloat64,  ActivationType::kFloat32,  ActivationType::kBfloat16,
                                        ActivationType::kFloat16,  ActivationType::kBfloat16, ActivationType::kFloat16,
-                                       ActivationType::kFloat32,  ActivationType::kFloat32};
+                                       ActivationType::kFloat32,  ActivationType::kFloat32,  ActivationType::kFloat32};
   return kTypes[static_cast<std::size_t>(precision)];
 }
 
 // Whose steps a kernel takes where engines differ.
-enum class Engine : std::uint8_t { kTransformers, kMlx, kGgml };
+enum class Engine : std::uint8_t { kTransformers, kMlx, kGgml, kCpu };
 
 class Numerics {
  public:
@@ -55,10 +57,13 @@ class Numerics {
   bool narrow() const { return type_ == ActivationType::kBfloat16 || type_ == ActivationType::kFloat16; }
   Engine engine() const {
     if (precision_ == Precision::kGgml || precision_ == Precision::kGgmlFlash) return Engine::kGgml;
+    if (precision_ == Precision::kCpuInt8) return Engine::kCpu;
     return precision_ == Precision::kMlxBf16 || precision_ == Precision::kMlxFp16 ? Engine::kMlx : Engine::kTransformers;
   }
   bool mlx() const { return engine() == Engine::kMlx; }
   bool ggml() const { return engine() == Engine::kGgml; }
+  // What meets a weight is rounded first.
+  bool rounds_operands() const { return ggml() || engine() == Engine::kCpu; }
 
   // A value of the activation dtype: what one module hands to the next.
   double activation(double value) const {
