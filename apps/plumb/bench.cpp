@@ -171,7 +171,9 @@ class Machine {
 
   std::vector<CeilingRow> rows() const {
     std::vector<CeilingRow> rows;
-    for (const auto& [threads, samples] : samples_) {
+    for (const auto& entry : samples_) {
+      const auto threads = entry.first;
+      const auto& samples = entry.second;
       const auto add = [&](const char* name, const std::string& path, const char* unit,
                            double Ceilings::*which) {
         CeilingRow row{.threads = threads, .name = name, .path = path, .unit = unit, .samples = {}};

@@ -98,8 +98,9 @@ Result<Comparison> answer(const Options& options) {
 Result<int> execute(const Options& options) {
   auto answered = answer(options);
   if (!answered.ok() && answered.error().code == ErrorCode::kCancelled) return answered.error();
+  const bool known = answered.ok();
   Comparison comparison;
-  if (answered.ok()) {
+  if (known) {
     comparison = std::move(answered).value();
   } else {
     comparison.summary = answered.error().message;  // the verdict is kIncomparable
@@ -116,7 +117,7 @@ Result<int> execute(const Options& options) {
   }
   if (options.json) {
     PLUMB_TRY_STATUS(print(compare_json(comparison, names)));
-  } else if (answered.ok()) {
+  } else if (known) {
     PLUMB_TRY_STATUS(
         print(compare_text(comparison, static_cast<std::size_t>(options.top), options.all)));
   } else {

@@ -228,16 +228,20 @@ TraceManifest unpadded(TraceManifest manifest, const Padding& padding) {
   return manifest;
 }
 
-// The ids that configurations name for padding.
-std::set<std::int32_t> padding_ids(const Model& model) {
+// The ids that the configuration names under a key, one or a list.
+std::set<std::int32_t> ids_named(const Model& model, const char* key) {
   std::set<std::int32_t> ids;
   const auto config = nlohmann::json::parse(model.config->json(), nullptr, false);
-  for (const char* part : {"", "text_config"}) {
-    if (!config.is_object() || (*part != 0 && !config.contains(part))) continue;
-    const auto& section = *part != 0 ? config[part] : config;
-    const auto id = section.is_object() ? section.find("pad_token_id") : section.end();
-    if (section.is_object() && id != section.end() && id->is_number_integer()) ids.insert(id->get<std::int32_t>());
-  }
+  if (!config.is_object()) return ids;
+  const auto take = [&](const nlohmann::json& section) {
+    const auto named = section.find(key);
+    if (named == section.end()) return;
+    for (const auto& id : named->is_array() ? *named : nlohmann::json::array({*named})) {
+      if (id.is_number_integer()) ids.insert(id.get<std::int32_t>());
+    }
+  };
+  take(config);
+  if (const auto text = config.find("text_config"); text != config.end() && text->is_object()) take(*text);
   return ids;
 }
 
@@ -269,20 +273,28 @@ std::vector<Padding> possible_paddings(const Model& model, const Trace& trace) {
     list.push_back(padding);
   };
   if (trace.steps().empty() || trace.steps()[0].count != std::ssize(ids) || ids.empty()) return list;
-  const auto pads = padding_ids(model);
+  const auto pads = ids_named(model, "pad_token_id");
+  const auto begins = ids_named(model, "bos_token_id");
+  const auto& ends = model.stop_ids;
   const auto run = [&](auto begin, auto end) {
     return static_cast<std::int64_t>(std::find_if(begin, end, [&](std::int32_t id) { return id != *begin; }) - begin);
   };
-  constexpr std::int64_t kRun = 2;  // of an id that no configuration names
+  constexpr std::int64_t kRun = 2;      // of an id that no configuration names
+  constexpr std::int64_t kLongRun = 3;  // of the id that begins texts: twice is a fault of its own (row 2)
   const std::int64_t left = run(ids.begin(), ids.end());
   const std::int64_t right = run(ids.rbegin(), ids.rend());
   if (left < std::ssize(ids)) {
     const bool front = text_says(model, manifest, {ids.begin() + left, ids.end()});
     const bool back = text_says(model, manifest, {ids.begin(), ids.end() - right});
-    const bool left_known = front || pads.contains(ids.front());
-    const bool right_known = back || pads.contains(ids.back());
-    if (left >= kRun || left_known) add({.left = left, .right = 0, .in_ids = true, .known = left_known, .first = 0});
-    if (right >= kRun || right_known) add({.left = 0, .right = right, .in_ids = true, .known = right_known, .first = 0});
+    const bool left_pads = front || pads.contains(ids.front());
+    const bool right_pads = back || pads.contains(ids.back());
+    // An id that begins or ends texts is no padding for being there.
+    const bool left_known = left_pads && (front || left >= kLongRun || !begins.contains(ids.front()));
+    const bool right_known = right_pads && (back || std::find(ends.begin(), ends.end(), ids.back()) == ends.end());
+    if (left >= kRun || left_pads) add({.left = left, .right = 0, .in_ids = true, .known = left_known, .first = 0});
+    if (left >= kRun && begins.contains(ids.front()))  // the last of them begins the text
+      add({.left = left - 1, .right = 0, .in_ids = true, .known = left_known, .first = 0});
+    if (right >= kRun || right_pads) add({.left = 0, .right = right, .in_ids = true, .known = right_known, .first = 0});
   }
   // Tensors with more rows than there are ids.
   std::map<std::int64_t, int> extra;

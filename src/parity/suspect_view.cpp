@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/sampler.h"
 #include "parity/profiles.h"
 
 namespace plumb {
@@ -53,6 +54,20 @@ const Check* told_by(const SuspectView& with, const SuspectView& without) {
     if (same != with.checks().end() && !same->fails) return &check;
   }
   return nullptr;
+}
+
+// Whether the first token generated is the largest logit of the first pass's last row.
+bool chooses_from_the_last_row(const SuspectView& view) {
+  const auto logits = view.aligned().value(0, "logits");
+  if (!logits || logits->values.tokens() < 1 || view.manifest().generated.empty()) return false;
+  return argmax(logits->values.row(logits->values.tokens() - 1)) == view.manifest().generated.front();
+}
+
+// Of two readings that explain the values alike. Padding behind the prompt shows in nothing before it: the row from which the engine chose
+// tells.
+bool prefers_cut(const SuspectView& with, const SuspectView& without) {
+  if (!without.padding().known) return false;
+  return without.padding().left > 0 || (chooses_from_the_last_row(without) && !chooses_from_the_last_row(with));
 }
 
 Finding padding_attended(const Check& check, const Check& right, const Padding& padding) {
@@ -127,7 +142,7 @@ ChosenView choose_view(const Model& model, const Trace& trace, const std::functi
     chosen.view = std::move(whole);
     return chosen;
   }
-  const bool cut = without.better_than(with) || (best->padding().known && !with.better_than(without));
+  const bool cut = without.better_than(with) || (!with.better_than(without) && prefers_cut(*whole, *best));
   if (cut) chosen.note = to_string(best->padding()) + " were cut: the values are those of a prompt without";
   if (cut) chosen.prompt = best->manifest();
   chosen.view = cut ? std::move(best) : std::move(whole);

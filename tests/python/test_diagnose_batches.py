@@ -1,6 +1,8 @@
 """Traces of batches: padding on either side, masked or attended to, batch axes, heads before tokens, fewer rows than tokens."""
 
 import contextlib
+import json
+import shutil
 
 import checkpoints
 import numpy as np
@@ -66,6 +68,35 @@ def test_a_fault_in_a_padded_run_is_named(plumb_binary, tmp_path, name, planted,
     assert code == 1 and report["verdict"] == "fault"
     assert [finding["row"] for finding in report["findings"] if not finding["harmless"]] == list(planted.rows)
     assert all(finding["proved"] for finding in report["findings"])
+
+
+@pytest.mark.parametrize("key", ["bos_token_id", "eos_token_id"])
+def test_an_id_that_begins_or_ends_texts_is_no_padding(plumb_binary, tmp_path, key):
+    """Where the configuration's id for padding is the one that begins texts, a prompt that begins with it is attended to rightly; one that ends
+    with it is answered from there."""
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints.folder("qwen3"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: PAD, "pad_token_id": PAD}))
+    ids = [PAD, *IDS[:8]] if key == "bos_token_id" else [*IDS[:8], PAD]
+    trace = write(captured("qwen3", ids=ids, steps=2), tmp_path / "honest.trace")
+    code, report = diagnose(plumb_binary, trace, folder)
+    assert (code, report["verdict"], report["findings"]) == (0, "benign", [])
+    assert not any("padding" in why for why in report["not_observed"])
+
+
+def test_padding_behind_the_prompt_that_shows_in_nothing(plumb_binary, tmp_path, honest):
+    """Unmasked, and not a key of any decode step: the row from which the first token was chosen is the prompt's last."""
+    pad = 7  # which ends no text, as the checkpoint's own does
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoints.folder("qwen3"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": pad}))
+    trace = captured("qwen3", ids=[*IDS[:LENGTH], pad, pad], steps=0)
+    trace.generated = [int(np.argmax(honest[0, "logits"][-1]))]
+    code, report = diagnose(plumb_binary, write(trace, tmp_path / "batch.trace"), folder)
+    assert (code, report["verdict"], report["findings"]) == (0, "benign", [])
+    assert any("2 tokens of padding after the prompt" in why for why in report["not_observed"])
 
 
 def with_rows(trace, change, keys=None, ids=None, count=None):

@@ -19,7 +19,7 @@ using Read = std::uint64_t (*)(const std::uint8_t* from, std::int64_t bytes);
 
 inline constexpr int kStreams = 8;
 inline constexpr std::int64_t kAhead = 1024;  // bytes; how far ahead a stream is prefetched
-inline constexpr std::int64_t kReadStep = kStreams * 1024;
+inline constexpr std::int64_t kReadStep = std::int64_t{kStreams} * 1024;
 
 struct Kernels {
   const char* name;
