@@ -93,7 +93,7 @@ std::string compare_traces(const Trace& suspect, const Trace& reference, std::ve
     most = stage.measure.relative_l2;
     where = stage.stage;
   }
-  const std::string farthest =
+  std::string farthest =
       where.empty() ? "every value that both hold is equal" : fmt::format("at most {:.2e} apart (relative L2), at {}", most, where);
   words.push_back(fmt::format("values: {} stages that both hold; {}", c.stages.size(), farthest));
   for (const std::string& note : c.notes) {
@@ -148,7 +148,7 @@ Diagnosis blame(Diagnosis suspect, Diagnosis reference, const Trace& suspect_tra
   } else {
     joined.summary = "benign: neither departs from the checkpoint; the two differ only by rounding";
     if (!farthest.empty()) joined.summary += ": " + farthest;
-    if (joined.findings.size() > 0) joined.summary += "; " + finding_words(joined.findings.front()) + " reaches no output";
+    if (!joined.findings.empty()) joined.summary += "; " + finding_words(joined.findings.front()) + " reaches no output";
   }
   joined.reference = std::move(theirs);
   return joined;

@@ -245,6 +245,24 @@ std::set<std::int32_t> ids_named(const Model& model, const char* key) {
   return ids;
 }
 
+// How many rows most tensors of the first pass have more than there are ids; 0 where they have as many.
+std::int64_t extra_rows(const Graph& graph, const Trace& trace) {
+  std::map<std::int64_t, int> extra;
+  const std::int64_t tokens = trace.steps()[0].count;
+  for (const Stage& stage : graph.stages) {
+    for (const Output& output : stage.outputs) {
+      const StoredTensor* stored = trace.find(0, output.name);
+      if (stored == nullptr || !output.per_token || !fitting_axes(stored->shape, tokens, output.shape, false).empty()) continue;
+      const auto count = element_count(stored->shape);
+      const auto width = element_count(output.shape);
+      const bool fixed = std::ranges::find(output.shape, kAnyLength) == output.shape.end();
+      if (fixed && count && width && *width > 0 && *count % *width == 0 && *count / *width > tokens) ++extra[*count / *width - tokens];
+    }
+  }
+  const auto most = std::max_element(extra.begin(), extra.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == extra.end() ? 0 : most->first;
+}
+
 // Whether what is left is what the tokenizer gives for the trace's text.
 bool text_says(const Model& model, const TraceManifest& manifest, const std::vector<std::int32_t>& rest) {
   if (model.tokenizer == nullptr || (!manifest.prompt && !manifest.rendered)) return false;
@@ -296,23 +314,11 @@ std::vector<Padding> possible_paddings(const Model& model, const Trace& trace) {
       add({.left = left - 1, .right = 0, .in_ids = true, .known = left_known, .first = 0});
     if (right >= kRun || right_pads) add({.left = 0, .right = right, .in_ids = true, .known = right_known, .first = 0});
   }
-  // Tensors with more rows than there are ids.
-  std::map<std::int64_t, int> extra;
-  const std::int64_t tokens = trace.steps()[0].count;
-  for (const Stage& stage : model.network.graph.stages) {
-    for (const Output& output : stage.outputs) {
-      const StoredTensor* stored = trace.find(0, output.name);
-      if (stored == nullptr || !output.per_token || !fitting_axes(stored->shape, tokens, output.shape, false).empty()) continue;
-      const auto count = element_count(stored->shape);
-      const auto width = element_count(output.shape);
-      if (count && width && *width > 0 && *count % *width == 0 && *count / *width > tokens && std::ranges::find(output.shape, kAnyLength) == output.shape.end())
-        ++extra[*count / *width - tokens];
-    }
-  }
-  const auto most = std::max_element(extra.begin(), extra.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
-  if (most != extra.end() && most->first <= tokens * 1024) {
-    add({.left = most->first, .right = 0, .in_ids = false, .known = true, .first = 0});
-    add({.left = 0, .right = most->first, .in_ids = false, .known = true, .first = 0});
+  constexpr std::int64_t kMostTimes = 1024;
+  const std::int64_t extra = extra_rows(model.network.graph, trace);
+  if (extra > 0 && extra / kMostTimes <= trace.steps()[0].count) {
+    add({.left = extra, .right = 0, .in_ids = false, .known = true, .first = 0});
+    add({.left = 0, .right = extra, .in_ids = false, .known = true, .first = 0});
   }
   return list;
 }
