@@ -56,7 +56,7 @@ void unknown(Bench& bench, std::size_t most) {
     if (!recorded.run(bench.model.network, fault.patch, Precision::kFp32, bench.pool)) continue;
     const auto begin = Clock::now();
     Checker checker(bench.model.network, recorded, kFloat32, bench.pool);
-    const auto checks = checker.run({});
+    const auto checks = checker.run();
     const auto first = std::ranges::find_if(checks, [](const Check& check) { return check.fails; });
     if (first == checks.end()) continue;  // it shows in nothing
     const Explanation explanation = explain(checker, *bench.model.config, checks);
@@ -97,7 +97,7 @@ void right(Bench& bench) {
           bench.model.network, recorded,
           arithmetic_of(bench.model.network, recorded, type_of(precision), engine, bench.pool),
           bench.pool);
-      const auto checks = checker.run({});
+      const auto checks = checker.run();
       const auto failing = std::ranges::count_if(checks, [](const Check& c) { return c.fails; });
       bench.print(
           {{"planted", json::array()},

@@ -214,7 +214,7 @@ inline Verdict judge(const Model& model, const Recorded& recorded,
                      const std::vector<const Plant*>& planted, ThreadPool& pool) {
   Verdict verdict;
   Checker checker(model.network, recorded, kFloat32, pool);
-  const auto checks = checker.run({});
+  const auto checks = checker.run();
   const Explanation explanation = explain(checker, *model.config, checks);
   for (const Plant* plant : planted) {
     Patch patch;
@@ -310,7 +310,7 @@ class Source {
 
   bool shows(ThreadPool& pool) const {
     Checker checker(model_.network, *recorded_, kFloat32, pool);
-    const auto checks = checker.run({});
+    const auto checks = checker.run();
     return std::any_of(checks.begin(), checks.end(),
                        [](const Check& check) { return check.fails; });
   }

@@ -17,7 +17,7 @@ std::vector<Finding> diagnosed(const Model& model, const Plant& plant, Precision
   mutations::Recorded recorded(fed, Captures::kAll);
   EXPECT_TRUE(recorded.run(model.network, patch, precision, pool));
   Checker checker(model.network, recorded, precision == Precision::kHfBf16 ? mutations::kBfloat16 : mutations::kFloat32, pool);
-  const auto checks = checker.run({});
+  const auto checks = checker.run();
   return explain(checker, *model.config, checks).findings;
 }
 

@@ -21,9 +21,10 @@ using machine::CeilingMeter;
 using machine::Ceilings;
 
 constexpr std::string_view kDetails = R"(Examples:
-  plumb bench model.gguf --executor cpu
-  plumb bench model.gguf other.gguf -p 512,4096 -n 64 -b 1,8 -t 1,2 -r 9 --executor cpu
+  plumb bench model.gguf
+  plumb bench model.gguf other.gguf -p 512,4096 -n 64 -b 1,8 -t 1,2 -r 9
   plumb bench model.gguf -p 0 -n 32 -d 4096 -o json
+  plumb bench model --executor reference -p 16
   plumb bench                                    the machine's ceilings alone
 
 As llama-bench: pp512 feeds 512 random ids at once, tg64 feeds 64 one after the other; each repetition on new sequences, after
@@ -45,7 +46,7 @@ struct Options {
   std::int64_t repetitions = 5;
   std::int64_t chunk = 256;
   std::optional<std::string> precision;
-  ExecutorChoice choice;
+  ExecutorChoice choice = {.usual = "cpu"};
   std::optional<std::string> output;
   bool no_ceilings = false;
 };

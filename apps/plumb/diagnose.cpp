@@ -112,7 +112,8 @@ Result<int> execute(const Options& options) {
                                                 {.threads = static_cast<int>(options.threads),
                                                  .reference = inputs.reference ? &*inputs.reference : nullptr,
                                                  .stages = options.stages,
-                                                 .progress = {}}));
+                                                 .progress = [](const std::string& words) { show_progress(words); }}));
+  clear_progress();
   if (options.html) {
     const DiagnoseNames names{.suspect = options.trace, .model = *options.model, .reference = options.reference.value_or("")};
     PLUMB_TRY_STATUS(write_page(*options.html, diagnose_html(diagnosis, names)));

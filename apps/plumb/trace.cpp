@@ -24,10 +24,9 @@ constexpr std::string_view kDetails = R"(Examples:
 
 Writes what each stage yields for every token of the prompt, then for --steps greedy tokens, one forward pass each. Values are
 stored as the precision holds them: fp64 as F64, fp32 as F32, hf-bf16 as BF16 (F32 where the reference keeps float32), and so
-on. The cpu
-executor's are F32; what it does not keep otherwise, such as the scores of attention, it keeps for the trace, and no logit
-changes by a bit: `plumb compare` of the two executors' traces says how far they are apart, stage by stage. The
-folder is written under a temporary name and renamed at the end. The values are held in memory until then.
+on. The cpu executor's are F32; what it does not keep otherwise, such as the scores of attention, it keeps for the trace, and no
+logit changes by a bit: `plumb compare` of the two executors' traces says how far they are apart, stage by stage. The folder is
+written under a temporary name and renamed at the end. The values are held in memory until then.
 )";
 
 struct Options {

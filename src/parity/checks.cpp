@@ -2,6 +2,8 @@
 // and what that costs is the unit. Floors stand where our own rounding is kinder than an honest engine's order of summation.
 #include "parity/checks.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -284,7 +286,7 @@ std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) 
   return check;
 }
 
-std::vector<Check> Checker::run(const std::function<void(std::size_t, std::size_t)>& progress) {
+std::vector<Check> Checker::run(Progress& progress) {
   std::vector<Check> checks;
   const auto& stages = network_.graph.stages;
   const std::size_t all = captured_.steps().size() * stages.size();
@@ -298,7 +300,8 @@ std::vector<Check> Checker::run(const std::function<void(std::size_t, std::size_
         if (wanted_ && !wanted_(stage.outputs[static_cast<std::size_t>(o)].name)) continue;
         if (auto found = check(step, {i, o}, Reported::kValues)) checks.push_back(*found);
       }
-      if (progress) progress(++done, all);
+      ++done;
+      progress.tell([&] { return fmt::format("stage {} of {}", done, all); });
     }
     if (wanted_ && !wanted_(network_.graph.output(network_.graph.logits).name)) continue;
     if (auto found = check(step, network_.graph.logits, Reported::kLogprobs))

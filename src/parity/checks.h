@@ -11,6 +11,7 @@
 
 #include "core/result.h"
 #include "parity/profiles.h"
+#include "parity/progress.h"
 #include "parity/recompute.h"
 #include "parity/residual.h"
 
@@ -46,7 +47,11 @@ class Checker {
   }
 
   // All captured values, in the order of execution; not what is fed: ids and positions.
-  std::vector<Check> run(const std::function<void(std::size_t done, std::size_t all)>& progress);
+  std::vector<Check> run(Progress& progress);
+  std::vector<Check> run() {
+    Progress untold;
+    return run(untold);
+  }
 
   // The check of one output in one step; nothing when it was not captured, or in a shape that is not the stage's.
   std::optional<Check> check(std::size_t step, Value value, Reported reported);
@@ -105,6 +110,7 @@ class Trial {
   // `checker` and `check` must outlive it, and not be used while patches are tried.
   Trial(Checker& checker, const Check& check, Patch base);
 
+  const Check& check() const { return check_; }
   const Patch& base() const { return base_; }
   const Residual& before() const { return before_; }  // under the base alone
   std::int64_t known_tokens() const;                  // fed when the check's pass ends

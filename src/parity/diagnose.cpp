@@ -96,10 +96,11 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
   PLUMB_TRY(const StageFilter filter,
             StageFilter::parse(model.network.graph, options.stages, std::nullopt));
   ThreadPool pool(options.threads);
+  Progress progress(options.progress);
   std::function<bool(const std::string&)> wanted;
   if (!options.stages.empty())
     wanted = [&filter](const std::string& output) { return filter.holds(output); };
-  const ChosenView chosen = choose_view(model, trace, wanted, options.progress, pool);
+  const ChosenView chosen = choose_view(model, trace, wanted, progress, pool);
   SuspectView& view = *chosen.view;
   const TraceManifest& manifest = view.manifest();
   const AlignedTrace& aligned = view.aligned();
@@ -115,7 +116,7 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
   const RungResult positions = check_positions(aligned);
   const RungResult stop = check_stop(model, manifest);
   const bool around = options.stages.empty();  // what is asked of stages alone has nothing before or after
-  Explanation explanation = explain(checker, *model.config, diagnosis.checks);
+  Explanation explanation = explain(checker, *model.config, diagnosis.checks, progress);
   const RungResult sampler = check_sampler(aligned, manifest, explanation.findings);
   if (around) add_positions(model, positions.findings, explanation);
   std::vector<Finding> proven = explanation.findings;

@@ -113,7 +113,7 @@ struct DiagnoseOptions {
   int threads = 0;
   const Trace* reference = nullptr;  // what the reference implementation computed, to be judged too
   std::vector<std::string> stages;   // patterns: only these stages are judged; none: all
-  std::function<void(std::size_t done, std::size_t all)> progress;
+  std::function<void(const std::string& words)> progress;  // what is done now, a few times a second; called from any thread
 };
 
 Result<Diagnosis> diagnose(const Model& model, const Trace& suspect,

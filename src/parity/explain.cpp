@@ -19,10 +19,10 @@ constexpr std::size_t kLongSpan = 6;  // stages; beyond, the ladder comes first
 
 class Explainer {
  public:
-  Explainer(Checker& checker, const Config& config, const std::vector<Check>& checks)
+  Explainer(Checker& checker, const Config& config, const std::vector<Check>& checks, Progress& progress)
       : checker_(checker),
         config_(config),
-        search_(checker.network(), config, checker.pool()),
+        search_(checker.network(), config, checker.pool(), progress),
         checks_(checks),
         explained_(checks.size(), false) {}
 
@@ -451,8 +451,8 @@ Explanation Explainer::run() {
 
 }  // namespace
 
-Explanation explain(Checker& checker, const Config& config, const std::vector<Check>& checks) {
-  return Explainer(checker, config, checks).run();
+Explanation explain(Checker& checker, const Config& config, const std::vector<Check>& checks, Progress& progress) {
+  return Explainer(checker, config, checks, progress).run();
 }
 
 }  // namespace plumb

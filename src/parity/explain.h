@@ -15,6 +15,10 @@ struct Explanation {
   Patch patch;                  // all named causes together, where they apply
 };
 
-Explanation explain(Checker& checker, const Config& config, const std::vector<Check>& checks);
+Explanation explain(Checker& checker, const Config& config, const std::vector<Check>& checks, Progress& progress);
+inline Explanation explain(Checker& checker, const Config& config, const std::vector<Check>& checks) {
+  Progress untold;
+  return explain(checker, config, checks, untold);
+}
 
 }  // namespace plumb

@@ -1,7 +1,10 @@
 // Candidates, their best values, and pairs of them.
 #include "parity/search.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <map>
 #include <set>
@@ -243,10 +246,14 @@ void Search::measure(const Trial& trial, double good_enough, Attempt& candidate,
 }
 
 void Search::measure_all(const Trial& trial, double good_enough, std::vector<Attempt>& list,
-                         Effort effort) const {
+                         Effort effort, std::string_view beside) const {
+  std::atomic<std::size_t> done = 0;
   pool_.for_rows(static_cast<std::int64_t>(list.size()), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
+    for (std::int64_t i = begin; i < end; ++i) {
       measure(trial, good_enough, list[static_cast<std::size_t>(i)], effort);
+      ++done;
+      progress_.tell([&] { return fmt::format("{}: cause {} of {}{}", trial.check().stage, done.load(), list.size(), beside); });
+    }
   });
 }
 
@@ -366,7 +373,7 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
           of.push_back(variants[j].of);
         }
       }
-      measure_all(trial, good_enough, second);
+      measure_all(trial, good_enough, second, Effort::kSolve, fmt::format(", beside another, {} of {}", i + 1, leads));
       for (std::size_t j = 0; j < second.size(); ++j) {
         if (second[j].residual.relative_l2 > good_enough) continue;
         Attempt first = as_range(variants[i].candidate, measured[variants[i].of]);

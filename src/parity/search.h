@@ -5,6 +5,7 @@
 #include <functional>
 #include <limits>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/thread_pool.h"
@@ -41,9 +42,9 @@ double complexity(const Attempt& candidate);
 
 class Search {
  public:
-  // Both must outlive it.
-  Search(const BoundGraph& network, const Config& config, ThreadPool& pool)
-      : network_(network), config_(config), pool_(pool) {}
+  // All must outlive it.
+  Search(const BoundGraph& network, const Config& config, ThreadPool& pool, Progress& progress)
+      : network_(network), config_(config), pool_(pool), progress_(progress) {}
 
   // All hypotheses about the check's span.
   std::vector<Attempt> candidates(const Check& check) const;
@@ -54,8 +55,9 @@ class Search {
   // The residual of one candidate at its best value. Any number of threads may do so at once.
   void measure(const Trial& trial, double good_enough, Attempt& candidate,
                Effort effort = Effort::kSolve) const;
+  // `beside` is for people: what else is assumed.
   void measure_all(const Trial& trial, double good_enough, std::vector<Attempt>& list,
-                   Effort effort = Effort::kSolve) const;
+                   Effort effort = Effort::kSolve, std::string_view beside = {}) const;
 
   // Two causes that bring the check to `good_enough` together; `measured` holds all candidates under the check's own base. The
   // pairs found first, at most a few.
@@ -76,6 +78,7 @@ class Search {
   const BoundGraph& network_;
   const Config& config_;
   ThreadPool& pool_;
+  Progress& progress_;
 };
 
 }  // namespace plumb

@@ -108,18 +108,18 @@ SuspectView::SuspectView(const Model& model, const Trace& trace, const Padding& 
       checker_(model.network, aligned_, arithmetic_of_run(model.network, fitted_.trace, aligned_, pool), pool) {}
 
 ChosenView choose_view(const Model& model, const Trace& trace, const std::function<bool(const std::string& output)>& wanted,
-                       const std::function<void(std::size_t done, std::size_t all)>& progress, ThreadPool& pool) {
-  const auto read = [&](const Padding& padding, const auto& report) {
+                       Progress& progress, ThreadPool& pool) {
+  const auto read = [&](const Padding& padding) {
     auto view = std::make_unique<SuspectView>(model, trace, padding, pool);
     if (wanted) view->checker().keep_to(wanted);
-    view->checks() = view->checker().run(report);
+    view->checks() = view->checker().run(progress);
     return view;
   };
   ChosenView chosen;
-  auto whole = read({}, progress);
+  auto whole = read({});
   std::unique_ptr<SuspectView> best;
   for (const Padding& padding : possible_paddings(model, trace)) {
-    auto view = read(padding, std::function<void(std::size_t, std::size_t)>());
+    auto view = read(padding);
     if (best == nullptr || score_of(view->checks()).better_than(score_of(best->checks()))) best = std::move(view);
   }
   chosen.prompt = trace.manifest();

@@ -42,6 +42,6 @@ struct ChosenView {
 // Every reading of the trace that its ids and shapes allow is checked; the one that most checks pass is the trace's. Padding that a
 // right engine masks is cut. Where the values are right only with the padding among the tokens, it is a fault (row 44).
 ChosenView choose_view(const Model& model, const Trace& trace, const std::function<bool(const std::string& output)>& wanted,
-                       const std::function<void(std::size_t done, std::size_t all)>& progress, ThreadPool& pool);
+                       Progress& progress, ThreadPool& pool);
 
 }  // namespace plumb
