@@ -20,34 +20,6 @@ using plumb::cpu::PanelForm;
 
 constexpr std::int64_t kColumns = 2048;
 
-std::size_t bytes_of(PanelForm form) {
-  const auto n = static_cast<std::size_t>(kColumns);
-  switch (form) {
-    case PanelForm::kF32:
-      return n * 128;
-    case PanelForm::kF16:
-    case PanelForm::kBF16:
-      return n * 64;
-    case PanelForm::kQ8_0:
-      return n / 32 * 1088;
-    case PanelForm::kQ4_0:
-      return n / 32 * 576;
-    case PanelForm::kQ4_1:
-      return n / 32 * 640;
-    case PanelForm::kQ5_0:
-      return n / 32 * 704;
-    case PanelForm::kQ5_1:
-      return n / 32 * 768;
-    case PanelForm::kQ4_K:
-      return n / 256 * 4736;
-    case PanelForm::kQ5_K:
-      return n / 256 * 5760;
-    case PanelForm::kQ6_K:
-      return n / 256 * 6720;
-  }
-  return 0;
-}
-
 enum class Path : std::uint8_t { kFloat, kInt8, kBf16 };
 
 void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
@@ -55,7 +27,7 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
   const std::int64_t tokens = state.range(0);
   // Zeros: what matters is the work, and no value here makes a denormal or a NaN.
   const auto panels = static_cast<std::size_t>(state.range(1));
-  plumb::cpu::Pages data(panels * bytes_of(form) + 4096);
+  plumb::cpu::Pages data(panels * plumb::cpu::panel_bytes(form, kColumns) + 4096);
   std::memset(data.data(), 0, data.size());
   std::vector<float> x(static_cast<std::size_t>(tokens * kColumns), 1.0F);
   std::vector<float> out(static_cast<std::size_t>(tokens * plumb::cpu::kPanelRows));
@@ -66,7 +38,7 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
   const Int8Rows rows = {.codes = codes.data(), .scales = scales.data(), .sums = sums.data(), .stride = kColumns};
   std::size_t next = 0;
   for (auto _ : state) {
-    const Panel one = {.form = form, .data = data.data() + next++ % panels * bytes_of(form), .columns = kColumns};
+    const Panel one = {.form = form, .data = data.data() + next++ % panels * plumb::cpu::panel_bytes(form, kColumns), .columns = kColumns};
     if (path == Path::kFloat) kernels.multiply_float(one, x.data(), kColumns, tokens, out.data());
     if (path == Path::kInt8) kernels.multiply_int8(one, rows, tokens, out.data());
     if (path == Path::kBf16) kernels.multiply_bf16(one, shorts.data(), kColumns, tokens, out.data());
@@ -76,7 +48,7 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
   const double operations = 2.0 * static_cast<double>(kColumns * plumb::cpu::kPanelRows * tokens);
   state.counters["ops"] = benchmark::Counter(operations, benchmark::Counter::kIsIterationInvariantRate);
   state.counters["bytes"] =
-      benchmark::Counter(static_cast<double>(bytes_of(form)), benchmark::Counter::kIsIterationInvariantRate);
+      benchmark::Counter(static_cast<double>(plumb::cpu::panel_bytes(form, kColumns)), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 void attention(benchmark::State& state, Isa isa) {

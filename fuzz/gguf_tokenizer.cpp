@@ -9,7 +9,7 @@
 
 #include "io/gguf/names.h"
 #include "io/gguf/reader.h"
-#include "text/tokenizer.h"
+#include "use_tokenizer.h"
 
 namespace {
 
@@ -39,14 +39,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto metadata = plumb::tokenizer_from_gguf(*file.value());
   if (!metadata.ok()) return 0;
   const auto tokenizer = plumb::Tokenizer::from_gguf(metadata.value(), "fuzz");
-  if (!tokenizer.ok()) return 0;
-  const auto ids =
-      tokenizer.value().encode("It's 12345 \u00e9e\u0301  <s>\u65e5\u672c\n", {true, true});
-  if (!ids.ok()) return 0;
-  static_cast<void>(tokenizer.value().decode(ids.value(), true));
-  plumb::StreamDecoder stream(tokenizer.value(), false);
-  for (const plumb::TokenId id : ids.value())
-    static_cast<void>(stream.push(id));
-  static_cast<void>(stream.finish());
+  if (tokenizer.ok()) plumb::fuzz::use(tokenizer.value());
   return 0;
 }

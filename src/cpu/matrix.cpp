@@ -190,36 +190,6 @@ std::optional<PanelForm> form_of(const Weight& weight) {
   }
 }
 
-// Bytes of one panel, a multiple of 64.
-std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
-  const auto n = static_cast<std::size_t>(columns);
-  switch (form) {
-    case PanelForm::kF32:
-      return n * 128;
-    case PanelForm::kF16:
-      return n * 64;
-    case PanelForm::kBF16:
-      return (n + 1) / 2 * 128;
-    case PanelForm::kQ8_0:
-      return n / 32 * 1088;
-    case PanelForm::kQ4_0:
-      return n / 32 * 576;
-    case PanelForm::kQ4_1:
-      return n / 32 * 640;
-    case PanelForm::kQ5_0:
-      return n / 32 * 704;
-    case PanelForm::kQ5_1:
-      return n / 32 * 768;
-    case PanelForm::kQ4_K:
-      return n / 256 * 4736;
-    case PanelForm::kQ5_K:
-      return n / 256 * 5760;
-    case PanelForm::kQ6_K:
-      return n / 256 * 6720;
-  }
-  return 0;
-}
-
 }  // namespace
 
 Matrix::Matrix(WeightPtr weight)

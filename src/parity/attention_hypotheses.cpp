@@ -14,10 +14,6 @@ namespace {
 
 using Outputs = std::vector<Tensor>;
 
-const Stage& stage_at(const BoundGraph& network, int index) {
-  return network.graph.stages[static_cast<std::size_t>(index)];
-}
-
 bool attends(const Stage& stage) {
   return std::holds_alternative<Attend>(stage.operation);
 }

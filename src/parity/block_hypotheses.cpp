@@ -13,10 +13,6 @@ namespace {
 
 using Outputs = std::vector<Tensor>;
 
-const Stage& stage_at(const BoundGraph& network, int index) {
-  return network.graph.stages[static_cast<std::size_t>(index)];
-}
-
 // The stage of this role in a layer; -1 where there is none.
 int stage_of_role(const BoundGraph& network, int layer, std::string_view role) {
   const auto& stages = network.graph.stages;

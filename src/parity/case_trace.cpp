@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
 #include <nlohmann/json.hpp>
 
 #include "io/safetensors_writer.h"
 #include "parity/choices.h"
+#include "parity/output_folder.h"
 
 namespace plumb {
 namespace {
@@ -152,11 +152,7 @@ Result<std::size_t> write_case(const std::filesystem::path& folder, const Trace&
   for (std::size_t i = 0; i < values.size(); ++i)
     PLUMB_TRY_STATUS(writer.write(i, values[i].data));
   PLUMB_TRY_STATUS(writer.finish());
-  std::ofstream out(folder / "manifest.json", std::ios::binary);
-  out << manifest_of(trace, content);
-  out.close();
-  if (!out)
-    return Error{ErrorCode::kInvalidArgument, (folder / "manifest.json").string() + ": cannot be written"};
+  PLUMB_TRY_STATUS(write_text(folder / "manifest.json", manifest_of(trace, content)));
   return headers.size();
 }
 

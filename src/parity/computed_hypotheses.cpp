@@ -13,10 +13,6 @@ namespace {
 
 using Outputs = std::vector<Tensor>;
 
-const Stage& stage_at(const BoundGraph& network, int index) {
-  return network.graph.stages[static_cast<std::size_t>(index)];
-}
-
 // What a cause is called, and what stands where.
 struct Name {
   std::string row;

@@ -58,10 +58,6 @@ class Explainer {
   std::vector<Attempt> found_;  // with the stages at which they were found
 };
 
-const Stage& stage_at(const BoundGraph& network, int index) {
-  return network.graph.stages[static_cast<std::size_t>(index)];
-}
-
 // The stages of another check's span that the cause concerns: those of the same role; where there is none, in a short span,
 // those of the same operation.
 std::vector<int> Explainer::scope_in(const Check& check, const Attempt& candidate) const {

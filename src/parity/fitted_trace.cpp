@@ -144,7 +144,7 @@ class Fitter {
       for (const std::int64_t rows : {passes_[step].rows, std::int64_t{1}, passes_[step].rows - 1}) {  // all, the last alone, all but the first
         const auto axes = rows > 0 ? fitting_axes(stored.shape, rows, output.shape, as_they_stand) : std::vector<std::size_t>{};
         if (axes.empty()) continue;
-        rearrange(stored, axes, step, is_over_keys(stage_name(name).role), index, source);
+        rearrange(stored, axes, 0, step, is_over_keys(stage_name(name).role), index, source);
         return true;
       }
     }
@@ -173,13 +173,14 @@ class Fitter {
     return list;
   }
 
-  void rearrange(const StoredTensor& stored, const std::vector<std::size_t>& axes, std::size_t step, bool keyed, std::size_t index,
-                 FittedSource& source) const {
+  // Axis `tokens` of `axes` counts tokens; none where it is beyond them.
+  void rearrange(const StoredTensor& stored, const std::vector<std::size_t>& axes, std::size_t tokens, std::size_t step, bool keyed,
+                 std::size_t index, FittedSource& source) const {
     std::vector<std::vector<std::int64_t>> keep;
     Shape shape;
     for (std::size_t i = 0; i < axes.size(); ++i) {
       const std::int64_t length = stored.shape[axes[i]];
-      if (i == 0) keep.push_back(own_rows(length, step));
+      if (i == tokens) keep.push_back(own_rows(length, step));
       else if (keyed && i + 1 == axes.size()) keep.push_back(own_keys(length, step));
       else keep.push_back(range(0, length));
       shape.push_back(std::ssize(keep.back()));
@@ -194,16 +195,7 @@ class Fitter {
     std::vector<std::size_t> axes(stored.shape.size());
     std::iota(axes.begin(), axes.end(), std::size_t{0});
     const auto tokens = std::find(stored.shape.begin(), stored.shape.end(), passes_[step].rows) - stored.shape.begin();
-    std::vector<std::vector<std::int64_t>> keep;
-    Shape shape;
-    for (std::size_t i = 0; i < axes.size(); ++i) {
-      const std::int64_t length = stored.shape[i];
-      if (std::cmp_equal(i, tokens)) keep.push_back(own_rows(length, step));
-      else if (keyed && i + 1 == axes.size()) keep.push_back(own_keys(length, step));
-      else keep.push_back(range(0, length));
-      shape.push_back(std::ssize(keep.back()));
-    }
-    if (shape != stored.shape) source.replace(index, shape, taken(stored, axes, keep));
+    rearrange(stored, axes, static_cast<std::size_t>(tokens), step, keyed, index, source);
     return true;
   }
 

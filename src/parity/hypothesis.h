@@ -37,6 +37,10 @@ struct Hypothesis {
   double rarity = 0;   // how much rarer than a convention's other value: breaks ties
 };
 
+inline const Stage& stage_at(const BoundGraph& network, int index) {
+  return network.graph.stages[static_cast<std::size_t>(index)];
+}
+
 // All hypotheses about one stage.
 std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config& config,
                                          int index);

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "parity/compare_budget.h"
+#include "parity/output_folder.h"
 #include "parity/profiles.h"
 #include "parity/residual.h"
 #include "parity/stage_names.h"
@@ -20,18 +21,6 @@
 #include "reference/executor.h"
 
 namespace plumb {
-
-struct ReferenceTraces::Folder {
-  std::filesystem::path path;
-  explicit Folder(std::filesystem::path p) : path(std::move(p)) {}
-  Folder(const Folder&) = delete;
-  Folder& operator=(const Folder&) = delete;
-  ~Folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path, ignored);
-  }
-};
-
 namespace {
 
 Result<std::filesystem::path> make_folder() {
@@ -164,7 +153,7 @@ Result<ReferenceTraces> ReferenceTraces::compute(const Model& model, const Trace
   PLUMB_TRY(const StageFilter filter, stages_of(model.network.graph, a, b));
   PLUMB_TRY(std::filesystem::path path, make_folder());
   ReferenceTraces traces;
-  traces.folder_ = std::make_shared<Folder>(std::move(path));
+  traces.folder_ = std::make_shared<TemporaryFolder>(std::move(path));
   const auto at = [&](Precision precision) -> Result<std::shared_ptr<const Trace>> {
     PLUMB_TRY(Trace trace,
               run_as(model, precision, filter, a, ids,

@@ -15,6 +15,8 @@
 
 namespace plumb {
 
+struct TemporaryFolder;
+
 struct ReferenceRun {
   int threads = 0;
   std::function<bool(const std::string& words)> progress;  // false cancels
@@ -33,8 +35,7 @@ class ReferenceTraces {
   Reference reference() const;
 
  private:
-  struct Folder;  // removed with the last that holds it
-  std::shared_ptr<Folder> folder_;
+  std::shared_ptr<TemporaryFolder> folder_;  // removed with the last that holds it
   std::shared_ptr<const Trace> exact_;
   std::shared_ptr<const Trace> like_a_;
   std::shared_ptr<const Trace> like_b_;

@@ -2,17 +2,16 @@
 #include "parity/repro.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
 #include <system_error>
 
 #include "parity/alignment.h"
 #include "parity/blame.h"
 #include "parity/captured_views.h"
 #include "parity/case_trace.h"
+#include "parity/output_folder.h"
 
 namespace plumb {
 
@@ -20,31 +19,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-Error file_error(const fs::path& path, const std::string& what) {
-  return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", path.string(), what)};
-}
-
-// A folder that goes away with its owner.
-struct UnfinishedFolder {
-  fs::path path;
-  ~UnfinishedFolder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-};
-
-fs::path without_separator(const fs::path& folder) {
-  return folder.has_filename() ? folder : folder.parent_path();
-}
-
-Status write_text(const fs::path& file, const std::string& text, bool runs) {
-  std::ofstream out(file, std::ios::binary);
-  out << text;
-  out.close();
+Status write_script(const fs::path& file, const std::string& text) {
+  PLUMB_TRY_STATUS(write_text(file, text));
   std::error_code error;
-  if (out && runs)
-    fs::permissions(file, fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec, fs::perm_options::add, error);
-  if (!out || error) return file_error(file, "cannot be written");
+  fs::permissions(file, fs::perms::owner_exec | fs::perms::group_exec | fs::perms::others_exec, fs::perm_options::add, error);
+  if (error) return file_error(file, "cannot be written");
   return {};
 }
 
@@ -94,8 +73,8 @@ class Writer {
     }
     if (!shown)
       return file_error(request_.folder, "the fault does not show in what was captured around it: " + finding_words(finding_));
-    PLUMB_TRY_STATUS(write_text(folder_ / "replay.sh", script(), true));
-    PLUMB_TRY_STATUS(write_text(folder_ / "README.md", readme(), false));
+    PLUMB_TRY_STATUS(write_script(folder_ / "replay.sh", script()));
+    PLUMB_TRY_STATUS(write_text(folder_ / "README.md", readme()));
     return repro_;
   }
 
@@ -280,7 +259,7 @@ Result<Repro> write_repro(const Model& model, const Trace& trace, const Diagnosi
   const Finding* finding = finding_to_show(diagnosis);
   if (finding == nullptr) return file_error(request.folder, "not written: there is no fault to show");
   const fs::path target = without_separator(request.folder);
-  const UnfinishedFolder unfinished{target.parent_path() / fmt::format(".{}.unfinished.{}", target.filename().string(), getpid())};
+  const TemporaryFolder unfinished{beside(target, "unfinished")};
   std::error_code error;
   fs::create_directory(unfinished.path, error);
   if (error) return file_error(unfinished.path, "cannot be made: " + error.message());

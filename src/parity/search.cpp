@@ -19,10 +19,6 @@ constexpr double kMostIntegers = 128;       // values of a whole number that are
 constexpr std::size_t kSmallNetwork = 260;  // stages; beyond, single stages of a role are not tried
 constexpr double kNoEffect = 1e-9;          // of the residual: the hypothesis changes nothing here
 
-bool ends_with(const std::string& text, std::string_view end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
-}
-
 // 0 where it is no number.
 double number_of(const FieldValue& value) {
   if (const auto* number = std::get_if<double>(&value)) return *number;
@@ -47,12 +43,12 @@ std::string role_of(const Stage& stage) {
 std::string family_of(const Stage& stage) {
   const std::string role = role_of(stage);
   for (const std::string_view end : {"_norm", "_rope"}) {
-    if (ends_with(role, "q" + std::string(end)) || ends_with(role, "k" + std::string(end)))
+    if (role.ends_with("q" + std::string(end)) || role.ends_with("k" + std::string(end)))
       return "q and k" + std::string(end);
   }
   if (role == "attn.q" || role == "attn.k" || role == "attn.v") return "projections";
-  if (ends_with(role, "post_norm")) return "norms after";
-  if (ends_with(role, "norm")) return "norms";
+  if (role.ends_with("post_norm")) return "norms after";
+  if (role.ends_with("norm")) return "norms";
   return role;
 }
 

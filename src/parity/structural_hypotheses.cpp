@@ -11,10 +11,6 @@ namespace {
 
 using Apply = std::function<bool(const BoundGraph&, int, double, Patch&)>;
 
-const Stage& stage_at(const BoundGraph& network, int index) {
-  return network.graph.stages[static_cast<std::size_t>(index)];
-}
-
 Hypothesis structural(std::string row, std::string field, std::string cause, FieldValue expected,
                       FieldValue found, Apply apply) {
   return {.row = std::move(row),
@@ -35,10 +31,6 @@ bool leave_out(const BoundGraph& network, int index, double, Patch& patch) {
   stage.inputs = {stage.inputs[0], stage.inputs[0]};
   stage.params.clear();
   return true;
-}
-
-bool ends_with(const std::string& text, std::string_view end) {
-  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
 // The rows of each head in llama.cpp's order (row 2i from i, 2i + 1 from half + i), or back.
@@ -101,7 +93,7 @@ Apply keep_columns(std::int64_t parts, std::int64_t part) {
 
 void linear_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
   const Stage& stage = stage_at(network, index);
-  if (ends_with(stage.name, "attn.q") || ends_with(stage.name, "attn.k")) {
+  if (stage.name.ends_with("attn.q") || stage.name.ends_with("attn.k")) {
     const std::int64_t heads = stage.outputs[0].shape[0];
     list.push_back(
         structural("16", "linear.rows",
@@ -348,7 +340,7 @@ std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int ind
           other_norm(std::string(other))));
       list.back().rarity = 1;
     }
-    const bool qk = ends_with(stage.name, "q_norm") || ends_with(stage.name, "k_norm");
+    const bool qk = stage.name.ends_with("q_norm") || stage.name.ends_with("k_norm");
     list.push_back(structural(qk                     ? "39"
                               : stage.name == "norm" ? "29"
                                                      : "26",

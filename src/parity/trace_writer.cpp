@@ -2,10 +2,8 @@
 #include "parity/trace_writer.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -13,6 +11,7 @@
 #include "core/check.h"
 #include "core/float_bits.h"
 #include "io/safetensors_writer.h"
+#include "parity/output_folder.h"
 
 namespace plumb {
 
@@ -57,10 +56,6 @@ bool holds_only(ActivationType type, const Tensor& tensor) {
   });
 }
 
-Error file_error(const fs::path& path, const std::string& what) {
-  return {ErrorCode::kInvalidArgument, fmt::format("{}: {}", path.string(), what)};
-}
-
 std::string manifest_text(const TraceDescription& about, const TraceRecorder& recorder) {
   using nlohmann::json;
   json steps = json::array();
@@ -100,31 +95,6 @@ Status write_tensors(const fs::path& file, const TraceRecorder& recorder) {
   for (std::size_t i = 0; i < headers.size(); ++i)
     PLUMB_TRY_STATUS(writer.write(i, recorder.entries()[i].value.data));
   return writer.finish();
-}
-
-Status write_manifest(const fs::path& file, const std::string& text) {
-  std::ofstream out(file, std::ios::binary);
-  out << text;
-  out.close();
-  if (!out) return file_error(file, "cannot be written");
-  return {};
-}
-
-// A folder that goes away with its owner.
-struct TemporaryFolder {
-  fs::path path;
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-};
-
-fs::path without_separator(const fs::path& folder) {
-  return folder.has_filename() ? folder : folder.parent_path();
-}
-
-fs::path beside(const fs::path& folder, std::string_view why) {
-  return folder.parent_path() / fmt::format(".{}.{}.{}", folder.filename().string(), why, getpid());
 }
 
 bool is_trace_folder(const fs::path& folder) {
@@ -230,7 +200,7 @@ Status write_trace(const fs::path& folder, const TraceDescription& description,
   if (error) return file_error(unfinished.path, "cannot be made: " + error.message());
   PLUMB_TRY_STATUS(write_tensors(unfinished.path / "tensors.safetensors", recorder));
   PLUMB_TRY_STATUS(
-      write_manifest(unfinished.path / "manifest.json", manifest_text(description, recorder)));
+      write_text(unfinished.path / "manifest.json", manifest_text(description, recorder)));
   const TemporaryFolder replaced{beside(target, "replaced")};
   const bool there = fs::exists(target, error);
   if (there) fs::rename(target, replaced.path, error);

@@ -8,6 +8,7 @@
 // Only plain C types cross this border: a function of the standard library that is compiled with
 // AVX-512 in one of these files could be the copy that the linker keeps for the whole program.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 
 namespace plumb::cpu {
@@ -37,6 +38,36 @@ enum class PanelForm : std::uint8_t {
   kQ6_K,  // 256 columns: 32 half d, 16 times 32 scales (int8), then for each half 16 times 32 groups of 4 bytes of low
           // nibbles and 8 times 32 groups of 4 bytes of high pairs of bits
 };
+
+// Bytes of one panel, a multiple of 64.
+constexpr std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
+  const auto n = static_cast<std::size_t>(columns);
+  switch (form) {
+    case PanelForm::kF32:
+      return n * 128;
+    case PanelForm::kF16:
+      return n * 64;
+    case PanelForm::kBF16:
+      return (n + 1) / 2 * 128;
+    case PanelForm::kQ8_0:
+      return n / 32 * 1088;
+    case PanelForm::kQ4_0:
+      return n / 32 * 576;
+    case PanelForm::kQ4_1:
+      return n / 32 * 640;
+    case PanelForm::kQ5_0:
+      return n / 32 * 704;
+    case PanelForm::kQ5_1:
+      return n / 32 * 768;
+    case PanelForm::kQ4_K:
+      return n / 256 * 4736;
+    case PanelForm::kQ5_K:
+      return n / 256 * 5760;
+    case PanelForm::kQ6_K:
+      return n / 256 * 6720;
+  }
+  return 0;
+}
 
 struct Panel {
   PanelForm form;
