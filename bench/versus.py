@@ -5,8 +5,8 @@ Usage: python bench/versus.py PLUMB LLAMA-BENCH FILE.gguf... [--pairs 4] [-p 512
 
 A run loads the file, warms up and times each test once. Runs alternate, in the order ABBA, so that what drifts on the machine
 meets both; a ratio is made of two neighbouring runs only. `plumb bench` measures the machine's ceilings beside its own runs, and
-a peer's share is taken of those of its neighbour. --into replaces what lies between the two marks in that file.
-bench/make_shapes.py makes files.
+a peer's share is taken of those of its neighbour. --into replaces what lies between the peer's two marks in that file, so that a page
+holds a table for each peer. bench/make_shapes.py makes files.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 
-BEGIN, END = "<!-- measured by bench/versus.py -->\n", "<!-- end of what was measured -->\n"
+BEGIN, END = "<!-- measured by bench/versus.py against {} -->\n", "<!-- end of what was measured against {} -->\n"
 
 
 def run(command):
@@ -123,19 +123,22 @@ def markdown(arguments, measured):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("plumb", type=pathlib.Path)
-    parser.add_argument("peer", type=pathlib.Path)
-    parser.add_argument("files", type=pathlib.Path, nargs="+")
-    parser.add_argument("-p", "--prompt", type=int, default=512)
-    parser.add_argument("-n", "--generate", type=int, default=64)
-    parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--pairs", type=int, default=4)
-    parser.add_argument("--plumb-options", default="--executor cpu")
-    parser.add_argument("--peer-options", default="")
-    parser.add_argument("--peer-name", default="llama.cpp")
-    parser.add_argument("--into", type=pathlib.Path)
-    parser.add_argument("--samples", type=pathlib.Path)
+    parser.add_argument("plumb", type=pathlib.Path, help="the plumb to measure: build/release/plumb")
+    parser.add_argument("peer", type=pathlib.Path, help="a llama-bench, of llama.cpp or ik_llama.cpp")
+    parser.add_argument("files", type=pathlib.Path, nargs="+", help="GGUF files that both read; bench/make_shapes.py makes some")
+    parser.add_argument("-p", "--prompt", type=int, default=512, help="ids in a prompt (default: %(default)s)")
+    parser.add_argument("-n", "--generate", type=int, default=64, help="tokens generated (default: %(default)s)")
+    parser.add_argument("-t", "--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core, here %(default)s")
+    parser.add_argument("--pairs", type=int, default=4, help="pairs of runs for each file (default: %(default)s)")
+    parser.add_argument("--plumb-options", default="--executor cpu", help="more options of plumb bench (default: %(default)s)")
+    parser.add_argument("--peer-options", default="", help='more options of the peer, say "-fa 1"')
+    parser.add_argument("--peer-name", default="llama.cpp", help="what the table calls the peer (default: %(default)s)")
+    parser.add_argument("--into", type=pathlib.Path, help="a page whose table against this peer is replaced")
+    parser.add_argument("--samples", type=pathlib.Path, help="write each run's report here, as JSON")
     arguments = parser.parse_args()
+    begin, end = BEGIN.format(arguments.peer_name), END.format(arguments.peer_name)
+    if arguments.into and any(arguments.into.read_text().count(mark) != 1 for mark in (begin, end)):
+        sys.exit(f"{arguments.into}: needs the lines {begin.strip()} and {end.strip()}, once each")
     measured = {file: measure(arguments, file) for file in arguments.files}
     text = markdown(arguments, measured)
     print(text, end="")
@@ -143,10 +146,8 @@ def main():
         arguments.samples.write_text(json.dumps({str(file): pairs for file, pairs in measured.items()}, indent=1))
     if arguments.into:
         document = arguments.into.read_text()
-        if document.count(BEGIN) != 1 or document.count(END) != 1:
-            sys.exit(f"{arguments.into}: needs the lines {BEGIN.strip()} and {END.strip()}, once each")
-        before, rest = document.split(BEGIN)
-        arguments.into.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+        before, rest = document.split(begin)
+        arguments.into.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
 
 
 if __name__ == "__main__":

@@ -45,17 +45,19 @@ def model(tmp_path):
 
 def test_versus_alternates_and_prints_ratios(plumb_binary, model, tmp_path):
     log, document = tmp_path / "log", tmp_path / "performance.md"
-    document.write_text("before\n<!-- measured by bench/versus.py -->\nold\n<!-- end of what was measured -->\nafter\n")
+    kept = "<!-- measured by bench/versus.py against llama.cpp -->\nanother peer's\n<!-- end of what was measured against llama.cpp -->\n"
+    document.write_text("before\n" + kept + "<!-- measured by bench/versus.py against a peer -->\nold\n"
+                        "<!-- end of what was measured against a peer -->\nafter\n")
     ours, peer = program(tmp_path / "ours", OURS, binary=plumb_binary, log=log), program(tmp_path / "peer", PEER, log=log)
     done = subprocess.run([sys.executable, BENCH / "versus.py", ours, peer, model, "-p", "16", "-n", "4", "--pairs", "2",
-                           "--into", document], capture_output=True, text=True, timeout=120)
+                           "--peer-name", "a peer", "--into", document], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert log.read_text().split() == ["plumb", "peer", "peer", "plumb"]
     lines = [line for line in done.stdout.splitlines() if line.startswith("| tiny-qwen3-Q8_0")]
     rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     assert [row[2:5] for row in rows] == [["pp16", "2.00 (2.00 to 2.00)", "int8"], ["tg4", "0.50 (0.50 to 0.50)", "memory"]]
     text = document.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text and done.stdout in text
+    assert text.startswith("before\n" + kept) and text.endswith("after\n") and "old" not in text and done.stdout in text
 
 
 def test_numerics_ranks_the_modes(plumb_binary, model):
