@@ -2,6 +2,7 @@
 // that it materialises, and its contract: the same bits for every chunk, batch and thread count on every instruction set.
 #include "cpu/executor.h"
 
+#include <atomic>
 #include <cmath>
 #include <map>
 
@@ -136,7 +137,8 @@ void expect_same_bits(const Model& model, Isa isa, Activations activations, Cach
   const auto executor = executor_of(model, isa, activations, 2, cache);
   const auto alone = executor_of(model, isa, activations, 1, cache);
   const Tensor whole = all_logits(*executor, ids);
-  for (const std::int64_t chunk : {1, 3, 7, 20, 64})
+  const bool usual = cache == CacheType::kF32;
+  for (const std::int64_t chunk : usual ? std::vector<std::int64_t>{1, 3, 7, 20, 64} : std::vector<std::int64_t>{1, 20})
     EXPECT_EQ(all_logits(*executor, ids, chunk).data, whole.data) << what << ", chunk " << chunk;
   EXPECT_EQ(all_logits(*alone, ids).data, whole.data) << what << ", one thread";
 
@@ -155,6 +157,23 @@ void expect_same_bits(const Model& model, Isa isa, Activations activations, Cach
   std::vector<double> joined = begun.value()[1].data;
   joined.insert(joined.end(), ended.value()[0].data.begin(), ended.value()[0].data.end());
   EXPECT_EQ(joined, whole.data) << what << ", batch";
+
+  // Behind a beginning that was computed for others: all weights laid out, then.
+  executor->prepare();
+  for (const std::size_t common : usual ? std::vector<std::size_t>{20, 64} : std::vector<std::size_t>{20}) {
+    if (common >= ids.size()) continue;
+    const auto kept = executor->start();
+    ASSERT_TRUE(executor->forward(*kept, ids.subspan(0, common), {}).ok());
+    for (const auto& tail : {other, ids.subspan(common)}) {  // one goes another way before
+      const auto hit = executor->fork(*kept);
+      const auto logits = executor->forward(*hit, tail, options);
+      ASSERT_TRUE(logits.ok()) << logits.error().message;
+      if (tail.data() == other.data()) continue;
+      const auto from = whole.data.begin() + static_cast<std::ptrdiff_t>(common) * whole.shape[1];
+      EXPECT_TRUE(std::equal(logits.value().data.begin(), logits.value().data.end(), from, whole.data.end()))
+          << what << ", after " << common << " tokens of a cache";
+    }
+  }
 }
 
 TEST_P(CpuCheckpoint, ChunksThreadsAndBatchesChangeNoBit) {
@@ -192,8 +211,7 @@ TEST_P(CpuCheckpoint, CacheTypesAreNearAndNoSplitChangesThem) {
       const Tensor exact = all_logits(*executor_of(model, isa, Activations::kExact), ids);
       const Tensor whole = all_logits(*executor, ids);
       EXPECT_EQ(all_logits(*executor, ids, 7).data, whole.data) << to_string(isa) << ", " << to_string(limit.cache);
-      if (isa == cpu::available_isas().back())
-        expect_same_bits(model, isa, Activations::kExact, limit.cache, ids, other);
+      expect_same_bits(model, isa, Activations::kExact, limit.cache, ids, other);
       const double distance = golden::distance(whole, exact);
       EXPECT_LE(distance, limit.distance) << to_string(isa) << ", " << to_string(limit.cache);
       EXPECT_GT(distance, 0) << to_string(isa) << ", " << to_string(limit.cache);
@@ -277,6 +295,65 @@ TEST_P(CpuConverted, LogitsAreTheReferencesAndNoSplitChangesThem) {
 INSTANTIATE_TEST_SUITE_P(Types, CpuConverted,
                          testing::Values("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q4_K_M", "Q5_K_M", "Q6_K"),
                          [](const auto& entry) { return std::string(entry.param); });
+
+// What weights of experts were read, by parameter.
+class WatchedWeight final : public Weight {
+ public:
+  explicit WatchedWeight(WeightPtr base) : base_(std::move(base)) {}
+  const Shape& shape() const override { return base_->shape(); }
+  void read_row(std::int64_t row, std::span<double> out) const override {
+    read = true;
+    base_->read_row(row, out);
+  }
+  std::optional<DType> stored_dtype() const override { return base_->stored_dtype(); }
+  std::span<const std::byte> stored_row(std::int64_t row) const override {
+    read = true;
+    return base_->stored_row(row);
+  }
+  std::string format() const override { return base_->format(); }
+  std::uint64_t stored_bytes() const override { return base_->stored_bytes(); }
+
+  mutable std::atomic<bool> read = false;
+
+ private:
+  WeightPtr base_;
+};
+
+// Of experts that no token chose, no byte is read.
+TEST(Cpu, ExpertsThatAreNotChosenAreNotRead) {
+  for (const std::string name : {"olmoe", "gpt_oss", "qwen3_moe", "mixtral"}) {
+    const Model model = golden::load(name);
+    BoundGraph network = model.network;
+    std::vector<const WatchedWeight*> watched;
+    for (WeightPtr& weight : network.weights) {
+      auto own = std::make_shared<WatchedWeight>(weight);
+      watched.push_back(own.get());
+      weight = std::move(own);
+    }
+    const auto executor = cpu::make_cpu_executor(
+        network, {.isa = cpu::available_isas().back(), .activations = Activations::kAuto, .threads = 2});
+    Keeper keeper;
+    const std::vector<std::int32_t> ids = {7};
+    all_logits(*executor, ids, 0, &keeper);
+    std::size_t layers = 0;
+    for (const Stage& stage : network.graph.stages) {
+      const auto* experts = std::get_if<Experts>(&stage.operation);
+      if (experts == nullptr) continue;
+      ++layers;
+      const Value chosen = stage.inputs[1];
+      const auto& ids_of_layer = keeper.values.at(network.graph.output(chosen).name).data;
+      const std::size_t per_expert = stage.params.size() / static_cast<std::size_t>(experts->experts);
+      for (std::size_t p = 0; p < stage.params.size(); ++p) {
+        const WatchedWeight& weight = *watched[static_cast<std::size_t>(stage.params[p])];
+        if (weight.shape().size() < 2) continue;  // a bias is read at once
+        const auto expert = static_cast<double>(p / per_expert);
+        const bool is_chosen = std::find(ids_of_layer.begin(), ids_of_layer.end(), expert) != ids_of_layer.end();
+        EXPECT_EQ(weight.read, is_chosen) << name << ", " << stage.name << ", expert " << expert;
+      }
+    }
+    EXPECT_GT(layers, 0U) << name;
+  }
+}
 
 TEST(Cpu, ASequenceTwiceInABatchIsAnError) {
   const Model model = golden::load("qwen3");

@@ -30,7 +30,8 @@ constexpr std::string_view kDetails = R"(Examples:
 As llama-bench: pp512 feeds 512 random ids at once, tg64 feeds 64 one after the other; each repetition on new sequences, after
 one that is not counted. t/s counts the tokens of all sequences; the median of the repetitions, with the lowest and the highest.
 
-Beside each repetition it measures the machine: bytes read a second, and multiplications and additions a second with float32, bfloat16
+Before that it times the first token of a new process, and lays out all weights, which other commands do on the way, a 32nd of them
+with each step. Beside each repetition it measures the machine: bytes read a second, and multiplications and additions a second with float32, bfloat16
 and int8 operands, on as many threads. What is compared with them: the bytes of weights that a step must read (of experts those
 that are chosen, on average), and the products with weights; the keys and values of attention are in neither. The column shows
 the one that is nearer to its ceiling; JSON and CSV have both.
@@ -224,6 +225,9 @@ class Bench {
     const std::chrono::duration<double> to_first = std::chrono::steady_clock::now() - opened;
     const std::uint64_t size = stored_bytes(network);
     const std::string at_first = resident_times(size);
+    const auto begun = std::chrono::steady_clock::now();
+    session.executor->prepare();
+    const std::chrono::duration<double> to_prepare = std::chrono::steady_clock::now() - begun;
     for (const TimedCase& timed : cases) {
       BenchRow row{.model = std::filesystem::path(path).filename().string(),
                    .format = work_of(network, 1).format,
@@ -243,8 +247,9 @@ class Bench {
       report.rows.push_back(std::move(row));
     }
     report.notes.push_back(fmt::format(
-        "{}, {}: first token {:.2f} s after opening; resident memory {} times the weights then, {} at the end",
-        std::filesystem::path(path).filename().string(), session.executor->describe(), to_first.count(), at_first,
+        "{}, {}: first token {:.2f} s after opening, the weights laid out at once in {:.2f} s; resident memory {} times the weights at "
+        "the first token, {} at the end",
+        std::filesystem::path(path).filename().string(), session.executor->describe(), to_first.count(), to_prepare.count(), at_first,
         resident_times(size)));
     return {};
   }

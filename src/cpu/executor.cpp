@@ -18,6 +18,9 @@ namespace {
 // Tokens of a sequence that are computed together where the caller does not say: enough that unpacking a weight costs
 // little beside its products.
 constexpr std::int64_t kUsualChunk = 256;
+// A pass packs for good one of so many parts of all panels, and lays out the others as it uses them: that costs a step a third more
+// time, new memory costs several times that (docs/performance.md), and the first token is not to wait for it.
+constexpr std::int64_t kPasses = 32;
 // Positions and ids are held as floats.
 constexpr std::int64_t kMostPositions = 1 << 24;
 
@@ -55,6 +58,11 @@ class CpuExecutor final : public Executor {
     return std::make_unique<CpuSequence>(network_.graph, options_.cache);
   }
 
+  std::unique_ptr<Sequence> fork(const Sequence& sequence) const override {
+    const std::lock_guard lock(one_at_a_time_);
+    return std::make_unique<CpuSequence>(dynamic_cast<const CpuSequence&>(sequence));
+  }
+
   Result<Tensor> forward(Sequence& sequence, std::span<const std::int32_t> ids,
                          const ForwardOptions& options) const override {
     const BatchItem item = {.sequence = &sequence, .ids = ids};
@@ -64,6 +72,13 @@ class CpuExecutor final : public Executor {
 
   Result<std::vector<Tensor>> forward_batch(std::span<const BatchItem> items,
                                             const ForwardOptions& options) const override;
+
+  void prepare() const override {
+    const std::lock_guard lock(one_at_a_time_);
+    for (const auto& matrix : plan_.matrices) {
+      if (matrix != nullptr) matrix->pack(pool_, kernels_);
+    }
+  }
 
   std::string path_of(std::size_t param) const override {
     const auto& matrix = plan_.matrices[param];
@@ -212,6 +227,7 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
   }
   const auto n = std::ssize(ids);
   std::map<std::pair<const Rope*, const Array*>, RotaryTable> tables;
+  std::int64_t budget = static_cast<std::int64_t>(plan_.store.size()) / kPasses;
   const Context context = {.kernels = &kernels_,
                            .pool = &pool_,
                            .buffers = &buffers_,
@@ -219,7 +235,8 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
                            .activations = options_.activations,
                            .tables = &tables,
                            .same_rope = &plan_.same_rope,
-                           .observer = options.observer};
+                           .observer = options.observer,
+                           .pack_budget = &budget};
   std::vector<Outputs> values(stages.size());
   const auto source = [&](const std::vector<float>& from) {
     Outputs outputs;

@@ -1,5 +1,5 @@
 // Matrix: a weight [rows, columns] as the kernels read it. What the file stores in a form that kernels know is packed into
-// panels of 32 rows at the first use, in the same number of bits; every other form is decoded row by row each time.
+// panels of 32 rows, in the same number of bits, for good or for one product; every other form is decoded row by row each time.
 #pragma once
 #include <optional>
 #include <string>
@@ -23,14 +23,16 @@ class Matrix {
   bool quantised() const { return form_ && *form_ >= PanelForm::kQ8_0; }
   // Of all panels, a multiple of 64; 0 where rows are decoded.
   std::size_t packed_bytes() const { return panel_bytes_ * static_cast<std::size_t>(panels()); }
-  // Panels are to lie at `at`, which has packed_bytes() and outlives the matrix; before prepare(). Without it they get pages of
+  // Panels are to lie at `at`, which has packed_bytes() and outlives the matrix; before pack(). Without it they get pages of
   // their own, the last of which is a large one however little of it is used.
   void place(std::uint8_t* at) { at_ = at; }
 
-  // Packs, unless that is done. Not for two threads at once.
-  void prepare(ThreadPool& pool);
-  // After prepare(); only where form() is something. `index` in [0, panels()).
-  Panel panel(std::int64_t index) const;
+  // Whether pack() has something to do.
+  bool unpacked() const { return form_ && !packed_; }
+  // Packs for good, unless that is done, and gives the file's pages back. Not for two threads at once, nor beside panel().
+  void pack(ThreadPool& pool, const Kernels& kernels);
+  // Only where form() is something; `index` in [0, panels()). Before pack() it is laid out in `scratch`, with the same bytes.
+  Panel panel(std::int64_t index, const Kernels& kernels, Pages& scratch) const;
   // The same as floats, [columns][32], of a matrix of any form.
   void decode_panel(std::int64_t index, float* to) const;
 
@@ -38,7 +40,7 @@ class Matrix {
   std::string path() const;
 
  private:
-  void pack(std::int64_t index);
+  void pack_panel(const Kernels& kernels, std::int64_t index, std::uint8_t* to) const;
 
   WeightPtr weight_;
   std::int64_t rows_;

@@ -65,43 +65,42 @@ void prepare_rows(const Context& context, Prepared& to) {
 
 // Rows [first, end) of a panel for tokens from `token` on, from part `group` of x.
 void run_panel(const Context& context, const Product& product, const Prepared& x,
-               std::int64_t index, std::int64_t group, std::int64_t token, std::int64_t tokens,
-               const float* decoded, float* out) {
+               std::int64_t group, std::int64_t token, std::int64_t tokens,
+               const Panel& panel, float* out) {
   const Matrix& matrix = *product.matrix;
   const std::int64_t row = token * product.groups + group;
   if (x.form == ActivationForm::kInt8) {
     Int8Rows rows = x.int8(row);
     rows.stride *= product.groups;
-    return context.kernels->multiply_int8(matrix.panel(index), rows, tokens, out);
+    return context.kernels->multiply_int8(panel, rows, tokens, out);
   }
   if (x.form != ActivationForm::kFloat) {
     const auto run = x.form == ActivationForm::kSplit ? context.kernels->multiply_split : context.kernels->multiply_bf16;
-    return run(matrix.panel(index), x.bf16(row), x.stride * x.terms * product.groups, tokens, out);
+    return run(panel, x.bf16(row), x.stride * x.terms * product.groups, tokens, out);
   }
   const float* from = product.x + token * product.x_stride + group * matrix.columns();
-  if (decoded == nullptr) {
-    return context.kernels->multiply_float(matrix.panel(index), from, product.x_stride, tokens, out);
-  }
-  const Panel panel = {.form = PanelForm::kF32,
-                       .data = reinterpret_cast<const std::uint8_t*>(decoded),
-                       .columns = matrix.columns()};
   context.kernels->multiply_float(panel, from, product.x_stride, tokens, out);
 }
 
 struct Scratch {
   std::vector<float> out;
   std::vector<float> decoded;
+  Pages panel;
 };
+
+Panel panel_of(const Context& context, const Matrix& matrix, std::int64_t index, Scratch& scratch) {
+  if (matrix.form()) return matrix.panel(index, *context.kernels, scratch.panel);
+  scratch.decoded.resize(static_cast<std::size_t>(matrix.columns() * kPanelRows));
+  matrix.decode_panel(index, scratch.decoded.data());
+  return {.form = PanelForm::kF32,
+          .data = reinterpret_cast<const std::uint8_t*>(scratch.decoded.data()),
+          .columns = matrix.columns()};
+}
 
 void run_task(const Context& context, const Product& product, const Prepared& x,
               std::int64_t index, Scratch& scratch) {
   const Matrix& matrix = *product.matrix;
-  const float* decoded = nullptr;
-  if (!matrix.form()) {
-    scratch.decoded.resize(static_cast<std::size_t>(matrix.columns() * kPanelRows));
-    matrix.decode_panel(index, scratch.decoded.data());
-    decoded = scratch.decoded.data();
-  }
+  const Panel panel = panel_of(context, matrix, index, scratch);
   scratch.out.resize(kSlab * kPanelRows);
   const std::int64_t first = index * kPanelRows;
   const std::int64_t end = std::min(first + kPanelRows, matrix.rows());
@@ -111,7 +110,7 @@ void run_task(const Context& context, const Product& product, const Prepared& x,
     for (std::int64_t begin = first; begin < end;) {  // the part of the panel that one group owns
       const std::int64_t group = begin / per_group;
       const std::int64_t stop = std::min(end, (group + 1) * per_group);
-      run_panel(context, product, x, index, group, token, tokens, decoded, scratch.out.data());
+      run_panel(context, product, x, group, token, tokens, panel, scratch.out.data());
       for (std::int64_t t = 0; t < tokens; ++t) {
         const float* from = scratch.out.data() + t * kPanelRows - first;
         float* to = product.y + (token + t) * product.y_stride;
@@ -137,6 +136,19 @@ ActivationForm activations_for(const Matrix& matrix, Activations activations, co
   return kernels.multiply_split != nullptr ? ActivationForm::kSplit : ActivationForm::kFloat;
 }
 
+namespace {
+
+void pack_within_budget(const Context& context, Matrix& matrix) {
+  if (!matrix.unpacked()) return;
+  if (context.pack_budget != nullptr) {
+    if (*context.pack_budget <= 0) return;
+    *context.pack_budget -= static_cast<std::int64_t>(matrix.packed_bytes());
+  }
+  matrix.pack(*context.pool, *context.kernels);
+}
+
+}  // namespace
+
 void multiply(const Context& context, std::span<const Product> products) {
   std::vector<Prepared> prepared;
   std::vector<std::size_t> which;           // by product, in `prepared`
@@ -144,7 +156,7 @@ void multiply(const Context& context, std::span<const Product> products) {
   std::int64_t cost = 0;
   prepared.reserve(products.size());
   for (const Product& product : products) {
-    product.matrix->prepare(*context.pool);
+    pack_within_budget(context, *product.matrix);
     const ActivationForm form =
         activations_for(*product.matrix, context.activations, *context.kernels);
     const auto same = std::find_if(prepared.begin(), prepared.end(), [&](const Prepared& p) {

@@ -84,7 +84,8 @@ const Case kCases[] = {
 class Multiply : public testing::TestWithParam<Case> {
  protected:
   std::vector<float> product(Matrix& matrix, Isa isa, bool exact, const std::vector<float>& x,
-                             std::int64_t tokens, int threads, std::int64_t groups = 1) {
+                             std::int64_t tokens, int threads, std::int64_t groups = 1, bool lay_out = true) {
+    std::int64_t budget = lay_out ? 1 : 0;
     ThreadPool pool(threads);
     BufferPool buffers;
     const Context context = {.kernels = &kernels_for(isa),
@@ -93,7 +94,9 @@ class Multiply : public testing::TestWithParam<Case> {
                              .segments = {},
                              .activations = exact ? Activations::kExact : Activations::kShort,
                              .tables = nullptr,
-                             .same_rope = nullptr};
+                             .same_rope = nullptr,
+                             .observer = nullptr,
+                             .pack_budget = &budget};
     std::vector<float> y(static_cast<std::size_t>(tokens * matrix.rows()));
     const Product product = {.matrix = &matrix,
                              .x = x.data(),
@@ -165,6 +168,20 @@ TEST_P(Multiply, TokensAndThreadsChangeNoBit) {
             << to_string(isa) << ", tokens " << first << " to " << first + tokens;
         first += tokens;
       }
+    }
+  }
+}
+
+TEST_P(Multiply, APanelThatIsLaidOutForOneProductHasTheSameBits) {
+  const auto weight = random_weight(GetParam().dtype, GetParam().rows, GetParam().columns);
+  const auto x = random_floats(kTokens * GetParam().columns, 19);
+  for (const Isa isa : available_isas()) {
+    for (const bool exact : {true, false}) {
+      Matrix matrix(weight);
+      const auto before = product(matrix, isa, exact, x, kTokens, 2, 1, false);
+      EXPECT_EQ(matrix.unpacked(), matrix.form().has_value());
+      EXPECT_EQ(product(matrix, isa, exact, x, kTokens, 2), before) << to_string(isa);
+      EXPECT_FALSE(matrix.unpacked());
     }
   }
 }

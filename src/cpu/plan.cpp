@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <unordered_set>
 
 #include "cpu/ops/ops.h"
 #include "graph/fields.h"
@@ -102,9 +103,10 @@ void group_linears(const Graph& graph, Plan& plan) {
 void place_matrices(Plan& plan) {
   std::size_t bytes = 0;
   std::vector<Matrix*> order;
+  std::unordered_set<const Matrix*> met;
   for (const StageWeights& weights : plan.weights) {
     for (Matrix* matrix : weights.matrices) {
-      if (matrix == nullptr || std::find(order.begin(), order.end(), matrix) != order.end()) continue;
+      if (matrix == nullptr || !met.insert(matrix).second) continue;
       order.push_back(matrix);
       bytes += matrix->packed_bytes();
     }

@@ -21,12 +21,20 @@ Result<CacheType> cache_type_from_name(std::string_view name) {
                                                 "\" is not known; known are f32, f16, bf16 and q8_0"};
 }
 
+KeyValueBlocks::KeyValueBlocks(const KeyValueBlocks& other)
+    : kind_(other.kind_), type_(other.type_), blocks_(other.blocks_), length_(other.length_), forgotten_(other.forgotten_) {
+  if (length_ % kKeyBlock == 0 || blocks_.back() == nullptr) return;
+  const Pages& last = *other.blocks_.back();
+  blocks_.back() = std::make_shared<Pages>(last.size());
+  std::copy_n(last.data(), last.size(), blocks_.back()->data());
+}
+
 void KeyValueBlocks::grow(std::int64_t count) {
   length_ += count;
   const std::int64_t bytes =
       kind_.heads * (cache_block_bytes(type_, kind_.key_dim) + cache_block_bytes(type_, kind_.value_dim));
   while (blocks() * kKeyBlock < length_)
-    blocks_.emplace_back(static_cast<std::size_t>(bytes));
+    blocks_.push_back(std::make_shared<Pages>(static_cast<std::size_t>(bytes)));
 }
 
 void KeyValueBlocks::keep(const Kernels& kernels, std::int64_t position, std::int64_t head, const float* key_row,
@@ -49,18 +57,18 @@ void KeyValueBlocks::keep(const Kernels& kernels, std::int64_t position, std::in
 
 void KeyValueBlocks::forget_before(std::int64_t position) {
   for (; (forgotten_ + 1) * kKeyBlock <= position && forgotten_ < blocks(); ++forgotten_)
-    blocks_[static_cast<std::size_t>(forgotten_)] = Pages();
+    blocks_[static_cast<std::size_t>(forgotten_)] = nullptr;
 }
 
 std::uint8_t* KeyValueBlocks::keys(std::int64_t block, std::int64_t head) const {
-  const Pages& pages = blocks_[static_cast<std::size_t>(block)];
-  return pages.data() == nullptr ? nullptr : pages.data() + head * cache_block_bytes(type_, kind_.key_dim);
+  const auto& pages = blocks_[static_cast<std::size_t>(block)];
+  return pages == nullptr ? nullptr : pages->data() + head * cache_block_bytes(type_, kind_.key_dim);
 }
 
 std::uint8_t* KeyValueBlocks::values(std::int64_t block, std::int64_t head) const {
-  const Pages& pages = blocks_[static_cast<std::size_t>(block)];
-  if (pages.data() == nullptr) return nullptr;
-  return pages.data() + kind_.heads * cache_block_bytes(type_, kind_.key_dim) +
+  const auto& pages = blocks_[static_cast<std::size_t>(block)];
+  if (pages == nullptr) return nullptr;
+  return pages->data() + kind_.heads * cache_block_bytes(type_, kind_.key_dim) +
          head * cache_block_bytes(type_, kind_.value_dim);
 }
 

@@ -1,6 +1,7 @@
 // What a sequence remembers, as the kernels read it; one for each State of the graph.
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <variant>
 #include <vector>
 
@@ -14,6 +15,12 @@ namespace plumb::cpu {
 class KeyValueBlocks {
  public:
   KeyValueBlocks(const KeyValueState& kind, CacheType type) : kind_(kind), type_(type) {}
+  // Full blocks are shared: nobody writes them again.
+  KeyValueBlocks(const KeyValueBlocks& other);
+  KeyValueBlocks(KeyValueBlocks&& other) noexcept = default;
+  KeyValueBlocks& operator=(const KeyValueBlocks& other) = delete;
+  KeyValueBlocks& operator=(KeyValueBlocks&& other) noexcept = default;
+  ~KeyValueBlocks() = default;
 
   // Makes room for `count` tokens more; each head's keys and values are then kept by keep().
   void grow(std::int64_t count);
@@ -31,7 +38,7 @@ class KeyValueBlocks {
  private:
   KeyValueState kind_;
   CacheType type_;
-  std::vector<Pages> blocks_;
+  std::vector<std::shared_ptr<Pages>> blocks_;  // null where forgotten
   std::int64_t length_ = 0;
   std::int64_t forgotten_ = 0;  // blocks
 };

@@ -31,6 +31,9 @@ class ScriptedExecutor final : public Executor {
 
   std::unique_ptr<Sequence> start() const override { return std::make_unique<CountingSequence>(); }
 
+  std::unique_ptr<Sequence> fork(const Sequence& sequence) const override {
+    return std::make_unique<CountingSequence>(dynamic_cast<const CountingSequence&>(sequence));
+  }
   Result<Tensor> forward(Sequence& sequence, std::span<const std::int32_t> ids,
                          const ForwardOptions& options) const override {
     auto& own = dynamic_cast<CountingSequence&>(sequence);

@@ -62,6 +62,9 @@ class Executor {
  public:
   virtual ~Executor() = default;
   virtual std::unique_ptr<Sequence> start() const = 0;
+  // Another sequence of this executor that has been fed the same ids, for prompts that begin alike: what either is fed from now on
+  // has the bits that feeding it everything anew would give.
+  virtual std::unique_ptr<Sequence> fork(const Sequence& sequence) const = 0;
   // Feeds `ids` at the sequence's end; returns logits [rows, vocab]. An error names an id outside
   // the vocabulary, a non-finite logit, or the cancellation. After an error the sequence is not to
   // be used again.
@@ -72,6 +75,8 @@ class Executor {
   // Without an implementation of its own: one after the other.
   virtual Result<std::vector<Tensor>> forward_batch(std::span<const BatchItem> items,
                                                     const ForwardOptions& options) const;
+  // Does now what the first passes would do on their way, such as laying out weights; their results are the same.
+  virtual void prepare() const {}
   // How the parameter of this index is stored while it runs, for people; "" where that is as in the file.
   virtual std::string path_of(std::size_t /*param*/) const { return {}; }
   virtual std::string describe() const = 0;  // the path that runs: "reference, fp32, 2 threads"

@@ -42,6 +42,10 @@ class ReferenceExecutor final : public Executor {
     return std::make_unique<ReferenceSequence>(network_.graph);
   }
 
+  std::unique_ptr<Sequence> fork(const Sequence& sequence) const override {
+    return std::make_unique<ReferenceSequence>(dynamic_cast<const ReferenceSequence&>(sequence));
+  }
+
   Result<Tensor> forward(Sequence& sequence, std::span<const std::int32_t> ids,
                          const ForwardOptions& options) const override;
 

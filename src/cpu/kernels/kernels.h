@@ -160,6 +160,8 @@ struct Kernels {
   // up to whole chunks], 0 past the end. As exact as multiply_float; null where that is the quicker one.
   void (*multiply_split)(const Panel& panel, const std::uint16_t* x, std::int64_t x_stride,
                          std::int64_t tokens, float* out);
+  // The panel of 32 stored rows, which need no alignment; `to` [panel_bytes(form, columns)].
+  void (*pack)(PanelForm form, const std::uint8_t* const* rows, std::int64_t columns, std::uint8_t* to);
   // Row `token` of `to` from x [columns].
   void (*quantise)(const float* x, std::int64_t columns, const Int8Rows& to, std::int64_t token);
   void (*to_bf16)(const float* x, std::int64_t columns, std::int64_t stride, std::uint16_t* to);
