@@ -19,117 +19,9 @@ namespace {
 
 constexpr double kLeastCorrelation = 0.35;
 
-// The first whole number in a name, which is its layer; -1 when there is none.
-int layer_of(const std::string& name) {
-  for (std::size_t i = 0; i < name.size(); ++i) {
-    const bool digit = name[i] >= '0' && name[i] <= '9';
-    const bool starts = i == 0 || !((name[i - 1] >= 'a' && name[i - 1] <= 'z') ||
-                                    (name[i - 1] >= 'A' && name[i - 1] <= 'Z'));
-    if (!digit || !starts) continue;
-    int value = 0;
-    for (; i < name.size() && name[i] >= '0' && name[i] <= '9' && value < 100000; ++i)
-      value = 10 * value + (name[i] - '0');
-    return value;
-  }
-  return -1;
-}
-
-std::string without_step(const std::string& name) {
-  return name.substr(name.find('/') + 1);
-}
-
-// Orders of the axes that are longer than one, the token axis first.
-std::vector<std::vector<std::size_t>> orders(const Shape& shape, std::int64_t tokens) {
-  std::vector<std::size_t> axes;
-  for (std::size_t i = 0; i < shape.size(); ++i) {
-    if (shape[i] != 1 || (tokens == 1 && i == 0)) axes.push_back(i);
-  }
-  std::vector<std::vector<std::size_t>> list;
-  if (axes.size() > 4) return list;
-  std::sort(axes.begin(), axes.end());
-  do {
-    if (!axes.empty() && shape[axes[0]] == tokens) list.push_back(axes);
-  } while (std::next_permutation(axes.begin(), axes.end()));
-  return list;
-}
-
-Tensor arranged(const StoredTensor& stored, const Layout& layout, const Shape& token_shape) {
-  const Tensor all = Trace::read(stored);
-  std::vector<std::int64_t> strides(stored.shape.size(), 1);
-  for (std::size_t i = stored.shape.size(); i-- > 1;)
-    strides[i - 1] = strides[i] * stored.shape[i];
-  const std::int64_t tokens = layout.axes.empty() ? 1 : stored.shape[layout.axes[0]];
-  Shape shape{tokens};
-  shape.insert(shape.end(), token_shape.begin(), token_shape.end());
-  Tensor out(shape);
-  std::vector<std::int64_t> sizes;
-  std::vector<std::int64_t> steps;
-  for (std::size_t i = 1; i < layout.axes.size(); ++i) {
-    sizes.push_back(stored.shape[layout.axes[i]]);
-    steps.push_back(strides[layout.axes[i]]);
-  }
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    const std::int64_t base = layout.axes.empty() ? 0 : t * strides[layout.axes[0]];
-    for (std::int64_t c = 0; c < layout.count; ++c) {
-      std::int64_t rest = layout.first + c;
-      std::int64_t offset = base;
-      for (std::size_t i = sizes.size(); i-- > 0;) {
-        offset += rest % sizes[i] * steps[i];
-        rest /= sizes[i];
-      }
-      out.data[static_cast<std::size_t>(t * layout.count + c)] =
-          all.data[static_cast<std::size_t>(offset)];
-    }
-  }
-  return out;
-}
-
-bool masked(double value) {
-  return !std::isfinite(value) || value <= -6e4;
-}
-
-double correlation(const Tensor& a, const Tensor& b) {
-  double ab = 0;
-  double aa = 0;
-  double bb = 0;
-  std::size_t one_masked = 0;  // scores that one side masks alone: its axes stand otherwise
-  for (std::size_t i = 0; i < a.data.size(); ++i) {
-    if (masked(a.data[i]) || masked(b.data[i])) {
-      one_masked += masked(a.data[i]) != masked(b.data[i]) ? 1 : 0;
-      continue;
-    }
-    ab += a.data[i] * b.data[i];
-    aa += a.data[i] * a.data[i];
-    bb += b.data[i] * b.data[i];
-  }
-  const double agreed = 1 - static_cast<double>(one_masked) /
-                                static_cast<double>(std::max<std::size_t>(a.data.size(), 1));
-  return aa > 0 && bb > 0 ? agreed * ab / std::sqrt(aa * bb) : 0;
-}
-
-// Whether an output's rows can have this many values.
-bool may_be_wide(const Output& output, std::int64_t width) {
-  const bool any =
-      std::find(output.shape.begin(), output.shape.end(), kAnyLength) != output.shape.end();
-  return output.per_token && (any || element_count(output.shape) == width);
-}
-
 // Stages whose outputs a fused tensor may hold, one after another.
 constexpr std::string_view kFused[][3] = {
     {"attn.q", "attn.k", "attn.v"}, {"mlp.gate", "mlp.up", ""}, {"mlp.up", "mlp.gate", ""}};
-
-// What an engine calls alike in all layers: a name without its layer.
-std::string pattern_of(const std::string& name) {
-  const int layer = layer_of(name);
-  if (layer < 0) return name;
-  const std::string number = std::to_string(layer);
-  std::string text = name;
-  for (std::size_t i = text.find(number); i != std::string::npos; i = text.find(number, i + 1)) {
-    if (i > 0 && text[i - 1] >= '0' && text[i - 1] <= '9') continue;
-    return text.replace(i, number.size(), "#");
-  }
-  return text;
-}
 
 // A pattern of the suspect's as a role of the graph, over all layers that have both: where one layer is at fault, the others tell.
 struct Group {
@@ -181,7 +73,12 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
     match_by_content(network, *this, pool, order, unknown, false);
     held_.clear();
   }
-  if (!unknown.empty() && !trace.steps().empty()) match_by_size(network, order, unknown, false);
+  if (!unknown.empty() && !trace.steps().empty()) {
+    match_by_size(network, order, unknown, false);
+    if (!trace.fed_ids(0).empty()) match_by_consequence(network, pool, order, unknown);
+    match_choices(network, unknown);
+    held_.clear();
+  }
   std::set<std::string> used;
   for (const auto& [stage, match] : matches_)
     used.insert(match.theirs);
@@ -247,7 +144,7 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
     const std::string theirs = without_step(tensor->name);
     const int layer = layer_of(theirs);
     const std::int64_t width = *element_count(tensor->shape) / std::max<std::int64_t>(tokens, 1);
-    for (const auto& axes : orders(tensor->shape, tokens)) {
+    for (const auto& axes : axis_orders(tensor->shape, tokens)) {
       for (const auto& [key, value] : by_role) {
         if (key.first != layer || value.stage < 2 || known(layer, key.second) ||
             used.contains({theirs, 0}) || !may_be_wide(network.graph.output(value), width) ||
@@ -331,6 +228,41 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
   }
 }
 
+// Of a router that chooses more or fewer than it should, ids and weights have a width that no stage has.
+void AlignedTrace::match_choices(const BoundGraph& network, const std::vector<const StoredTensor*>& unknown) {
+  const std::int64_t tokens = trace_.steps()[0].count;
+  const auto known = known_stages(network);
+  for (const Stage& stage : network.graph.stages) {
+    const auto* router = std::get_if<Router>(&stage.operation);
+    if (router == nullptr || matches_.contains(stage.outputs[1].name) || matches_.contains(stage.outputs[2].name)) continue;
+    std::map<std::int64_t, std::pair<const StoredTensor*, const StoredTensor*>> by_width;  // ids, weights
+    for (const StoredTensor* tensor : unknown) {
+      const std::string theirs = without_step(tensor->name);
+      if (known.contains(theirs) || layer_of(theirs) != stage.layer || tensor->shape.size() != 2 || tensor->shape[0] != tokens ||
+          tensor->shape[1] > router->experts)
+        continue;
+      const Tensor values = Trace::read(*tensor);
+      const bool ids = std::ranges::all_of(
+          values.data, [&](double x) { return x == std::floor(x) && x >= 0 && x < static_cast<double>(router->experts); });
+      const bool weights = std::ranges::all_of(values.data, [](double x) { return x >= 0; });
+      auto& pair = by_width[tensor->shape[1]];
+      if (ids) pair.first = tensor;
+      if (!ids && weights) pair.second = tensor;
+    }
+    for (const auto& [width, pair] : by_width) {
+      if (pair.first == nullptr || width == router->chosen) continue;
+      for (const auto& [tensor, output] : {std::pair(pair.first, 1), std::pair(pair.second, 2)}) {
+        if (tensor == nullptr) continue;
+        matches_.insert({stage.outputs[static_cast<std::size_t>(output)].name,
+                         Alignment{.theirs = without_step(tensor->name),
+                                   .layout = {.axes = {0, 1}, .first = 0, .count = width},
+                                   .token_shape = {width},
+                                   .by_name = false}});
+      }
+    }
+  }
+}
+
 // What correlates with nothing may still be known: by its size where one stage of its layer alone has it, else by its name's
 // words. A fault that leaves nothing of the reference's content must not go unseen. `sure`: only what the order and the size leave
 // no choice about.
@@ -346,7 +278,7 @@ void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& orde
   for (const StoredTensor* tensor : unknown) {
     const std::string theirs = without_step(tensor->name);
     if (used.contains(theirs)) continue;
-    const auto layouts = orders(tensor->shape, tokens);
+    const auto layouts = axis_orders(tensor->shape, tokens);
     if (layouts.empty()) continue;
     const int layer = layer_of(theirs);
     const std::int64_t width = *element_count(tensor->shape) / std::max<std::int64_t>(tokens, 1);

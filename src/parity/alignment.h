@@ -10,17 +10,10 @@
 #include "core/thread_pool.h"
 #include "graph/executor.h"
 #include "parity/run_order.h"
+#include "parity/tensor_layout.h"
 #include "parity/trace.h"
 
 namespace plumb {
-
-// How a captured tensor becomes a stage's value: the axes in the order `axes` (tokens first, unit axes dropped), of each token the
-// channels [first, first + count).
-struct Layout {
-  std::vector<std::size_t> axes;
-  std::int64_t first = 0;
-  std::int64_t count = 0;
-};
 
 struct Alignment {
   std::string theirs;  // the suspect's name
@@ -53,6 +46,10 @@ class AlignedTrace final : public Captured {
                         bool exact);
   void match_by_size(const BoundGraph& network, const RunOrder& order,
                      const std::vector<const StoredTensor*>& unknown, bool sure);
+  // Where a value stands between stages that do not follow from one another, another place for it is tried.
+  void match_by_consequence(const BoundGraph& network, ThreadPool& pool, const RunOrder& order,
+                            const std::vector<const StoredTensor*>& unknown);
+  void match_choices(const BoundGraph& network, const std::vector<const StoredTensor*>& unknown);
   // The stages that are known so far, by the suspect's names.
   std::map<std::string, int> known_stages(const BoundGraph& network) const;
 

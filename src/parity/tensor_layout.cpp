@@ -1,0 +1,114 @@
+#include "parity/tensor_layout.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "graph/builder.h"
+
+namespace plumb {
+
+int layer_of(const std::string& name) {
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const bool digit = name[i] >= '0' && name[i] <= '9';
+    const bool starts = i == 0 || !((name[i - 1] >= 'a' && name[i - 1] <= 'z') ||
+                                    (name[i - 1] >= 'A' && name[i - 1] <= 'Z'));
+    if (!digit || !starts) continue;
+    int value = 0;
+    for (; i < name.size() && name[i] >= '0' && name[i] <= '9' && value < 100000; ++i)
+      value = 10 * value + (name[i] - '0');
+    return value;
+  }
+  return -1;
+}
+
+std::string pattern_of(const std::string& name) {
+  const int layer = layer_of(name);
+  if (layer < 0) return name;
+  const std::string number = std::to_string(layer);
+  std::string text = name;
+  for (std::size_t i = text.find(number); i != std::string::npos; i = text.find(number, i + 1)) {
+    if (i > 0 && text[i - 1] >= '0' && text[i - 1] <= '9') continue;
+    return text.replace(i, number.size(), "#");
+  }
+  return text;
+}
+
+std::string without_step(const std::string& name) {
+  return name.substr(name.find('/') + 1);
+}
+
+std::vector<std::vector<std::size_t>> axis_orders(const Shape& shape, std::int64_t tokens) {
+  std::vector<std::size_t> axes;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (shape[i] != 1 || (tokens == 1 && i == 0)) axes.push_back(i);
+  }
+  std::vector<std::vector<std::size_t>> list;
+  if (axes.size() > 4) return list;
+  std::sort(axes.begin(), axes.end());
+  do {
+    if (!axes.empty() && shape[axes[0]] == tokens) list.push_back(axes);
+  } while (std::next_permutation(axes.begin(), axes.end()));
+  return list;
+}
+
+Tensor arranged(const StoredTensor& stored, const Layout& layout, const Shape& token_shape) {
+  const Tensor all = Trace::read(stored);
+  std::vector<std::int64_t> strides(stored.shape.size(), 1);
+  for (std::size_t i = stored.shape.size(); i-- > 1;)
+    strides[i - 1] = strides[i] * stored.shape[i];
+  const std::int64_t tokens = layout.axes.empty() ? 1 : stored.shape[layout.axes[0]];
+  Shape shape{tokens};
+  shape.insert(shape.end(), token_shape.begin(), token_shape.end());
+  Tensor out(shape);
+  std::vector<std::int64_t> sizes;
+  std::vector<std::int64_t> steps;
+  for (std::size_t i = 1; i < layout.axes.size(); ++i) {
+    sizes.push_back(stored.shape[layout.axes[i]]);
+    steps.push_back(strides[layout.axes[i]]);
+  }
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const std::int64_t base = layout.axes.empty() ? 0 : t * strides[layout.axes[0]];
+    for (std::int64_t c = 0; c < layout.count; ++c) {
+      std::int64_t rest = layout.first + c;
+      std::int64_t offset = base;
+      for (std::size_t i = sizes.size(); i-- > 0;) {
+        offset += rest % sizes[i] * steps[i];
+        rest /= sizes[i];
+      }
+      out.data[static_cast<std::size_t>(t * layout.count + c)] =
+          all.data[static_cast<std::size_t>(offset)];
+    }
+  }
+  return out;
+}
+
+bool masked(double value) {
+  return !std::isfinite(value) || value <= -6e4;
+}
+
+double correlation(const Tensor& a, const Tensor& b) {
+  double ab = 0;
+  double aa = 0;
+  double bb = 0;
+  std::size_t one_masked = 0;  // scores that one side masks alone: its axes stand otherwise
+  for (std::size_t i = 0; i < a.data.size(); ++i) {
+    if (masked(a.data[i]) || masked(b.data[i])) {
+      one_masked += masked(a.data[i]) != masked(b.data[i]) ? 1 : 0;
+      continue;
+    }
+    ab += a.data[i] * b.data[i];
+    aa += a.data[i] * a.data[i];
+    bb += b.data[i] * b.data[i];
+  }
+  const double agreed = 1 - static_cast<double>(one_masked) /
+                                static_cast<double>(std::max<std::size_t>(a.data.size(), 1));
+  return aa > 0 && bb > 0 ? agreed * ab / std::sqrt(aa * bb) : 0;
+}
+
+bool may_be_wide(const Output& output, std::int64_t width) {
+  const bool any =
+      std::find(output.shape.begin(), output.shape.end(), kAnyLength) != output.shape.end();
+  return output.per_token && (any || element_count(output.shape) == width);
+}
+
+}  // namespace plumb
