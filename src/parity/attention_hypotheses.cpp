@@ -238,6 +238,45 @@ void sink_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
   }
 }
 
+// The mask leaves a query no key: softmax of nothing is 0 / 0, or, where masked scores are a large negative number, the same for every key.
+Computation sees_nothing(bool number) {
+  return [number](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+    Stage strict = stage;
+    std::get<Attend>(strict.operation).future -= 1;
+    Outputs result = run_stage(strict, operands, context);
+    const auto& cache = std::get<KeyValueCache>(*operands.states[0]);
+    const std::int64_t keys = cache.keys.tokens();
+    const std::int64_t heads = operands.inputs[0]->shape[1];
+    const std::int64_t group = heads / cache.keys.shape[1];
+    const std::int64_t width = cache.values.shape[2];
+    const bool tiled = std::get<Attend>(stage.operation).groups == HeadGroups::kTile;
+    for (std::int64_t t = 0; t < result[0].tokens(); ++t) {
+      if (std::ranges::any_of(result[0].row(t), [](double score) { return std::isfinite(score); })) continue;
+      std::ranges::fill(result[1].row(t), number ? 1 / static_cast<double>(keys) : std::nan(""));
+      const auto context_of = result[2].row(t);
+      std::ranges::fill(context_of, number ? 0 : std::nan(""));
+      for (std::int64_t h = 0; number && h < heads; ++h) {
+        const std::int64_t kv = tiled ? h % cache.keys.shape[1] : h / group;
+        for (std::int64_t j = 0; j < keys; ++j) {
+          for (std::int64_t d = 0; d < width; ++d)
+            context_of[static_cast<std::size_t>(h * width + d)] +=
+                cache.values.row(j)[static_cast<std::size_t>(kv * width + d)] / static_cast<double>(keys);
+        }
+      }
+    }
+    return result;
+  };
+}
+
+void mask_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
+  if (!stage.params.empty()) return;  // a sink is always seen
+  for (const bool number : {false, true}) {
+    list.push_back(computing("44", "attend.sees_nothing", "the causal mask is off by one, and the first query sees nothing", std::string("its own key"),
+                             std::string(number ? "all keys alike" : "no number"),
+                             [](const Stage& s) { return attends(s) && s.params.empty(); }, sees_nothing(number)));
+  }
+}
+
 // A layer that rotates nothing, rotated as the others are.
 void rotation_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
   const auto rotates = [&network](int target) {
@@ -286,19 +325,6 @@ bool is_rope(const Stage& stage) {
 void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
   const Stage& stage = stage_at(network, index);
   const auto& rope = std::get<Rope>(stage.operation);
-  list.push_back(
-      computing("36", "rope.positions", "positions begin anew with each pass",
-                std::string("the sequence's"), std::string("the pass's"), is_rope,
-                [](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                  Tensor positions = *operands.inputs[1];
-                  const double first = positions.data.empty() ? 0 : positions.data.front();
-                  for (double& position : positions.data)
-                    position -= first;
-                  StageOperands other = operands;
-                  other.inputs[1] = &positions;
-                  return run_stage(s, other, context);
-                }));
-  list.back().later = true;
   list.push_back(
       computing("37", "rope.frequency_precision", "the rotary frequencies are rounded to bfloat16",
                 std::string("float32"), std::string("bfloat16"), is_rope,
@@ -415,6 +441,7 @@ std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int inde
     for (Hypothesis& hypothesis : list)
       hypothesis.later = true;
     rotation_hypotheses(network, index, list);
+    mask_hypotheses(stage, list);
   }
   if (attends(stage) || std::holds_alternative<AttendShared>(stage.operation))
     sink_hypotheses(network, index, list);

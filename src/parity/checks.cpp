@@ -86,17 +86,19 @@ Residual keyed_residual(const Tensor& y, const Tensor& f, bool scores) {
   if (y.shape == f.shape) {
     if (scores || std::ranges::none_of(y.data, [](double value) { return std::isnan(value); }))
       return residual(y, f);
-    // A query that sees no key: softmax of nothing is 0 / 0 in most engines.
+    // A query that sees no key: softmax of nothing is 0 / 0 in most engines. One that sees what is no number: so is all of its row.
     Tensor known = y;
+    Tensor spread = f;
     const auto keys = static_cast<std::ptrdiff_t>(y.shape.back());
-    auto ours = f.data.begin();
+    auto ours = spread.data.begin();
     for (auto row = known.data.begin(); row != known.data.end(); row += keys, ours += keys) {
       const auto is_zero = [](double value) { return value == 0; };
       const auto is_nan = [](double value) { return std::isnan(value); };
-      if (std::all_of(row, row + keys, is_nan) && std::all_of(ours, ours + keys, is_zero))
-        std::fill_n(row, keys, 0.0);
+      if (!std::all_of(row, row + keys, is_nan)) continue;
+      if (std::all_of(ours, ours + keys, is_zero)) std::fill_n(row, keys, 0.0);
+      if (std::any_of(ours, ours + keys, is_nan)) std::fill_n(ours, keys, std::nan(""));
     }
-    return residual(known, f);
+    return residual(known, spread);
   }
   if (y.shape.size() != f.shape.size() ||
       !std::equal(y.shape.begin(), y.shape.end() - 1, f.shape.begin()))

@@ -343,7 +343,29 @@ void compress_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
       }));
 }
 
+// An up projection of nothing, and 1 in its place.
+bool multiply_nothing(const BoundGraph& network, int index, double, Patch& patch) {
+  Stage& stage = patched_stage(network, index, patch);
+  auto* experts = std::get_if<Experts>(&stage.operation);
+  if (experts == nullptr) return false;
+  experts->gated.up_offset = 1;
+  const std::size_t stride = experts->bias ? 2 : 1;
+  for (std::size_t i = 0; i + 3 * stride <= stage.params.size(); i += 3 * stride) {
+    for (std::size_t up = i + stride; up < i + 2 * stride; ++up)
+      patch.weights[stage.params[up]] = constant(network.graph.params[static_cast<std::size_t>(stage.params[up])].shape, 0);
+  }
+  return true;
+}
+
 void expert_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
+  list.push_back({.row = "50",
+                  .field = "experts.gated.up",
+                  .cause = "the experts' activation stands alone: it multiplies nothing",
+                  .expected = true,
+                  .found = false,
+                  .range = std::nullopt,
+                  .apply = multiply_nothing,
+                  .rarity = 1});
   if (!std::get<Experts>(stage.operation).bias) return;
   list.push_back(computing<Experts>(
       {"53", "experts.bias_place", "the experts' down bias is not weighted", std::string("inside"),
@@ -364,6 +386,19 @@ void expert_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
         }
         return y;
       }));
+}
+
+void logits_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
+  if (!std::get<Logits>(stage.operation).soft_cap) return;
+  list.push_back(scaling<Logits>(
+      {"56", "logits.capped_scale", "the logits are scaled behind their soft cap", 1.0, std::monostate{}}, kAnyFactor,
+      [](const Stage& s, const StageOperands& operands, const StageContext& context, double by) {
+        Outputs y = run_stage(s, operands, context);
+        for (double& value : y[0].data)
+          value = context.numerics.activation(value * by);
+        return y;
+      }));
+  list.back().rarity = 0.5;
 }
 
 void add_hypotheses(std::vector<Hypothesis>& list) {
@@ -398,6 +433,7 @@ std::vector<Hypothesis> computed_hypotheses(const BoundGraph& network, int index
   if (std::holds_alternative<HyperConnection>(stage.operation)) stream_hypotheses(list);
   if (std::holds_alternative<Compress>(stage.operation)) compress_hypotheses(stage, list);
   if (std::holds_alternative<Experts>(stage.operation)) expert_hypotheses(stage, list);
+  if (std::holds_alternative<Logits>(stage.operation)) logits_hypotheses(stage, list);
   if (std::holds_alternative<Add>(stage.operation)) add_hypotheses(list);
   return list;
 }

@@ -62,6 +62,7 @@ class Explainer {
 // those of the same operation.
 std::vector<int> Explainer::scope_in(const Check& check, const Attempt& candidate) const {
   constexpr std::size_t kShort = 6;
+  if (candidate.hypothesis.everywhere) return check.span;
   const BoundGraph& network = checker_.network();
   std::vector<int> same_role;
   std::vector<int> same_kind;
@@ -104,7 +105,7 @@ double Explainer::total(const std::vector<Attempt>& causes, std::size_t from) {
     for (const Attempt& cause : causes) {
       any =
           apply(checker_.network(), cause.hypothesis, scope_in(check, cause), cause.value, patch) ||
-          any;
+          cause.hypothesis.everywhere || any;
     }
     if (!any) continue;
     ++used;

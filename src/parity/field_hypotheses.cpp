@@ -260,7 +260,8 @@ std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config
                                          int index) {
   auto list = field_hypotheses(network, config, index);
   for (auto&& more : {structural_hypotheses(network, index), computed_hypotheses(network, index),
-                      attention_hypotheses(network, index), block_hypotheses(network, index)})
+                      attention_hypotheses(network, index), position_hypotheses(network, index),
+                      block_hypotheses(network, index)})
     list.insert(list.end(), more.begin(), more.end());
   return list;
 }

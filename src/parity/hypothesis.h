@@ -34,6 +34,7 @@ struct Hypothesis {
   // Changes stage `index`; `value` is of a range. False where the hypothesis does not concern that stage.
   std::function<bool(const BoundGraph& network, int index, double value, Patch& patch)> apply;
   bool later = false;  // shows in passes after the first alone: it is about what a cache holds
+  bool everywhere = false;  // of all stages that it concerns at once, whatever their operation
   double rarity = 0;   // how much rarer than a convention's other value: breaks ties
 };
 
@@ -46,12 +47,13 @@ std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config
                                          int index);
 
 // The parts of it: by the stage's fields, by its place in the network, by other arithmetic on the same operands, by what attention
-// sees, and by what stands around the stage in its block.
+// sees, by the positions of later passes, and by what stands around the stage in its block.
 std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config& config,
                                          int index);
 std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> computed_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> position_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> block_hypotheses(const BoundGraph& network, int index);
 
 // What rows.cpp knows about a field. A field without an entry is not tried.

@@ -233,9 +233,12 @@ RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest,
     return f.field == "report.bytes" && f.stage == "logits";
   });
   if (unreadable) return unseen(kRung, "the bytes of the logits are read as another type");
-  const auto steps = choices(suspect, manifest);
+  auto steps = choices(suspect, manifest);
   if (steps.empty())
     return unseen(kRung, "no step has both logits and the token chosen from them");
+  // What an engine takes for the largest where there are none is no choice.
+  std::erase_if(steps, [](const Step& step) { return std::ranges::any_of(step.logits, [](double x) { return std::isnan(x); }); });
+  if (steps.empty()) return unseen(kRung, "the logits are no numbers");
   const auto greedy = std::all_of(steps.begin(), steps.end(), [](const Step& step) {
     return step.logits[static_cast<std::size_t>(step.token)] ==
            step.logits[static_cast<std::size_t>(argmax(step.logits))];

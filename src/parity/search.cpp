@@ -113,11 +113,12 @@ std::vector<Attempt> Search::candidates(const Check& check) const {
     std::erase_if(hypotheses, [&](const Hypothesis& h) { return h.later && check.step == 0; });
     for (const std::string& key : keys_of[index]) {
       for (const Hypothesis& hypothesis : hypotheses)
-        add(hypothesis, groups[{kind, key}], false);
+        add(hypothesis, hypothesis.everywhere ? span : groups[{kind, key}], false);
     }
     if (groups[{kind, keys_of[index][0]}].size() < 2 || span.size() > kSmallNetwork) continue;
-    for (const Hypothesis& hypothesis : hypotheses)
-      add(hypothesis, {index}, true);
+    for (const Hypothesis& hypothesis : hypotheses) {
+      if (!hypothesis.everywhere) add(hypothesis, {index}, true);
+    }
   }
   return list;
 }
@@ -285,6 +286,7 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
   constexpr std::size_t kLeads = 16;
   constexpr std::size_t kEnough = 6;
   constexpr std::size_t kMostSnaps = 5;
+  constexpr std::size_t kShortSpan = 3;
   constexpr std::size_t kLongSpan = 30;  // stages; beyond, single stages of a role are not paired
   struct Variant {
     Attempt candidate;
@@ -298,9 +300,11 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
     if (candidate.narrow && check.span.size() > kLongSpan) continue;
     const auto& range = candidate.hypothesis.range;
     if (!range) {
-      // What changes nothing alone may do so with another; that is left to longer prompts.
+      // What changes nothing alone may do so with another (weights that sum to 1 need no division by their sum); over many stages
+      // that is left to longer prompts.
       const double change = candidate.residual.relative_l2 - alone.before().relative_l2;
-      if (std::abs(change) <= kNoEffect * alone.before().relative_l2) continue;
+      const bool idle = std::abs(change) <= kNoEffect * alone.before().relative_l2;
+      if (idle && check.span.size() > kShortSpan) continue;
       variants.push_back({candidate, i});
       continue;
     }
@@ -325,8 +329,9 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
                  });
   std::erase_if(variants, [&](const Variant& v) {
     const double change = v.candidate.residual.relative_l2 - alone.before().relative_l2;
+    const bool idle = std::abs(change) <= kNoEffect * alone.before().relative_l2;
     return !std::isfinite(v.candidate.residual.relative_l2) ||
-           std::abs(change) <= kNoEffect * alone.before().relative_l2;
+           (idle && (measured[v.of].hypothesis.range || check.span.size() > kShortSpan));
   });
   std::stable_sort(variants.begin(), variants.end(), [](const Variant& a, const Variant& b) {
     return a.candidate.residual.relative_l2 < b.candidate.residual.relative_l2;

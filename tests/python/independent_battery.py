@@ -51,6 +51,12 @@ def diagnose(trace, model, out):
 LEAST = {torch.float32: 2e-7, torch.float16: 1e-4, torch.bfloat16: 1e-3}
 
 
+def same_keys(stage, x, y):
+    """Over keys: a side that holds fewer of them lacks the oldest, which the other may mask."""
+    width, nothing = max(x.shape[-1], y.shape[-1]), 0.0 if stage.endswith("probs") else -torch.inf
+    return [torch.nn.functional.pad(v, (width - v.shape[-1], 0), value=nothing) for v in (x, y)]
+
+
 def departs(clean, wrong, dtype=torch.float32):
     """Stages of the first pass in which they depart, in order: [(pass, stage)]."""
     found = []
@@ -58,10 +64,13 @@ def departs(clean, wrong, dtype=torch.float32):
         if clean.ids[step] != wrong.ids[step]:
             break
         for stage in b:
-            if stage not in a or a[stage].shape != b[stage].shape:
+            pair = [a.get(stage), b[stage]]
+            if pair[0] is not None and split(stage)[0] in ("attn.scores", "attn.probs"):
+                pair = same_keys(stage, *pair)
+            if pair[0] is None or pair[0].shape != pair[1].shape:
                 found.append((step, stage))
                 continue
-            x, y = (v.double().nan_to_num(0, 0, 0) for v in (a[stage], b[stage]))
+            x, y = (v.double().nan_to_num(0, 0, 0) for v in pair)
             if (x - y).norm() > LEAST[dtype] * x.norm():
                 found.append((step, stage))
     return found

@@ -61,9 +61,35 @@ def drawn(count, modes, catalogue=faults.FAULTS):
 
 
 def test_faults_are_named(tmp_path):
-    found, missed = judged(drawn(60, ("house", "ggml", "own")), tmp_path)
+    found, missed = judged(drawn(60, ("house", "ggml", "own", "mixed", "blocks")), tmp_path)
     assert len(found) > 50
     assert sum(stage for stage, _, _ in found) >= 0.95 * len(found) and sum(cause for _, cause, _ in found) >= 0.95 * len(found), missed
+
+
+# Under names of their own a faulty value is like the wrong stage, or like none: what follows from it tells.
+ALIKE = [
+    ("qwen3", "no_rope_q", "own"),
+    ("qwen3", "rope_dims=16", "own"),
+    ("gemma3", "rope_other_type", "own"),
+    ("olmo2", "transposed_o", "own"),
+    ("gemma2", "transposed_o", "own"),
+    ("gemma2", "gate_alone", "own"),
+    ("olmo3", "gate_up_alternating", "own"),
+    ("gemma2", "no_residual_mlp", "own"),
+    ("olmo3", "no_mlp_post_norm", "own"),
+    ("olmoe", "experts_more=-1", "mixed"),
+    ("gpt_oss", "router_sigmoid", "own"),
+    ("llama", "decode_offset=-32", "mixed"),
+    ("qwen3", "decode_offset=1", "blocks"),
+    ("llama", "future=-1", "blocks"),
+    ("qwen3_moe", "gate_alone", "house"),
+]
+
+
+def test_values_that_look_like_others_are_told_by_what_follows(tmp_path):
+    sample = [(name, [next(f for f in faults.of(name) if f.text == text)], mode) for name, text, mode in ALIKE]
+    found, missed = judged(sample, tmp_path)
+    assert len(found) == len(ALIKE) and not missed
 
 
 def test_faults_outside_the_catalogue_are_unexplained(tmp_path):
