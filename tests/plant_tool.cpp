@@ -53,9 +53,10 @@ int plant(const Model& model, const std::string& output, const std::string& fiel
   for (int i = 0; i < static_cast<int>(model.network.graph.stages.size()); ++i) {
     if (!names(model.network.graph.stages[static_cast<std::size_t>(i)], output)) continue;
     for (const Hypothesis& hypothesis : hypotheses_about(model.network, *model.config, i)) {
-      if (hypothesis.field != field || (!hypothesis.range && to_string(hypothesis.found) != found))
-        continue;
-      const double value = hypothesis.range ? std::strtod(found.c_str(), nullptr) : 0;
+      char* end = nullptr;
+      const double value = hypothesis.range ? std::strtod(found.c_str(), &end) : 0;
+      const bool same = hypothesis.range ? end != found.c_str() && *end == 0 : to_string(hypothesis.found) == found;
+      if (hypothesis.field != field || !same) continue;
       if (!hypothesis.apply(model.network, i, value, patch)) continue;
       ++planted;
       break;
