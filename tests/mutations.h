@@ -1,6 +1,7 @@
 // Planting causes in our own executor and diagnosing the run: what the slow test samples and diagnose_matrix_tool runs whole.
 #pragma once
 #include <map>
+#include <numeric>
 #include <random>
 
 #include "engine/sampler.h"
@@ -79,14 +80,6 @@ class Recorded final : public Captured {
     return true;
   }
 
-  bool same_values(const Recorded& other) const {
-    return values_.size() == other.values_.size() &&
-           std::equal(values_.begin(), values_.end(), other.values_.begin(),
-                      [](const auto& a, const auto& b) {
-                        return a.second->values.data == b.second->values.data;
-                      });
-  }
-
  private:
   bool wants(const Stage& stage, const std::string& name) const {
     const std::string role = name_in_layer(name, stage.layer);
@@ -138,7 +131,7 @@ inline Ids prompt_of(const std::string& checkpoint) {
   return Ids(std::move(ids));
 }
 
-// A hypothesis with the value that is planted, on all stages of one role.
+// A hypothesis with the value that is planted, on all stages of one role, or on all that it concerns.
 struct Plant {
   Hypothesis hypothesis;
   double value;
@@ -156,7 +149,10 @@ struct Plant {
 inline std::vector<Plant> plants(const Model& model) {
   std::vector<Plant> list;
   std::set<std::string> roles;
+  std::set<std::string> everywhere;
   const auto& stages = model.network.graph.stages;
+  std::vector<int> all(stages.size());
+  std::iota(all.begin(), all.end(), 0);
   for (int i = 2; i < static_cast<int>(stages.size()); ++i) {
     const Stage& stage = stages[static_cast<std::size_t>(i)];
     if (!roles.insert(role_of(stage)).second) continue;
@@ -167,15 +163,17 @@ inline std::vector<Plant> plants(const Model& model) {
         same.push_back(j);
     }
     for (const Hypothesis& hypothesis : hypotheses_about(model.network, *model.config, i)) {
+      if (hypothesis.everywhere && !everywhere.insert(hypothesis.field).second) continue;
+      const std::vector<int>& where = hypothesis.everywhere ? all : same;
       if (!hypothesis.range) {
-        list.push_back({hypothesis, 0, same, role_of(stage)});
+        list.push_back({hypothesis, 0, where, role_of(stage)});
         continue;
       }
       for (const double snap : hypothesis.range->snaps) {
         if (snap < hypothesis.range->low || snap > hypothesis.range->high ||
             plumb::to_string(FieldValue(snap)) == plumb::to_string(hypothesis.expected))
           continue;
-        list.push_back({hypothesis, snap, same, role_of(stage)});
+        list.push_back({hypothesis, snap, where, role_of(stage)});
         break;
       }
     }
@@ -286,17 +284,21 @@ class Source {
                        [&](const auto& entry) { return of_b.weights.contains(entry.first); });
   }
 
-  // Whether each of a group changes what the others leave.
-  bool all_matter(const std::vector<const Plant*>& group, ThreadPool& pool) {
-    if (group.size() < 2) return true;
-    const std::unique_ptr<Recorded> together = std::move(recorded_);
-    bool matter = true;
-    for (const Plant* plant : group) {
-      std::vector<const Plant*> others = group;
-      std::erase(others, plant);
-      matter = matter && run(others, pool) && !together->same_values(*recorded_);
-    }
-    return matter && run(group, pool);
+  // Whether each of a group shows beside the others: a small fault behind a great one may be less than what a right engine under the great
+  // one may be off by.
+  bool all_matter(const std::vector<const Plant*>& group, ThreadPool& pool) const {
+    Checker checker(model_.network, *recorded_, kFloat32, pool);
+    const auto checks = checker.run();
+    return group.size() < 2 || std::ranges::all_of(group, [&](const Plant* plant) {
+      Patch others;
+      for (const Plant* other : group) {
+        if (other != plant) apply(model_.network, *other, others);
+      }
+      return std::ranges::any_of(checks, [&](const Check& check) {
+        const Residual r = checker.under(check, others);
+        return r.relative_l2 > check.budget || r.worst_row > 6 * check.budget;
+      });
+    });
   }
 
   bool run(const std::vector<const Plant*>& group, ThreadPool& pool) {

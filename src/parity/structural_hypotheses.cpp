@@ -260,6 +260,14 @@ Apply other_norm(std::string role) {
   };
 }
 
+// The norms of queries and keys with each other's weight, where both are changed.
+bool swap_qk_norms(const BoundGraph& network, int index, double value, Patch& patch) {
+  const Stage& stage = stage_at(network, index);
+  const std::string role = name_in_layer(stage.name, stage.layer);
+  if (role != "attn.q_norm" && role != "attn.k_norm") return false;
+  return other_norm(role == "attn.q_norm" ? "attn.k_norm" : "attn.q_norm")(network, index, value, patch);
+}
+
 // The convention of the same stage in another kind of layer.
 void borrowed_conventions(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
   const Stage& stage = stage_at(network, index);
@@ -341,6 +349,12 @@ std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int ind
       list.back().rarity = 1;
     }
     const bool qk = stage.name.ends_with("q_norm") || stage.name.ends_with("k_norm");
+    Patch swapped;
+    if (swap_qk_norms(network, index, 0, swapped)) {
+      list.push_back(structural("39", "norm.weight", "the norms of queries and keys have each other's weight", std::string("their own"),
+                                std::string("each other's"), swap_qk_norms));
+      list.back().rarity = 1.5;
+    }
     list.push_back(structural(qk                     ? "39"
                               : stage.name == "norm" ? "29"
                                                      : "26",
