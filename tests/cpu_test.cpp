@@ -296,6 +296,42 @@ INSTANTIATE_TEST_SUITE_P(Types, CpuConverted,
                          testing::Values("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q4_K_M", "Q5_K_M", "Q6_K"),
                          [](const auto& entry) { return std::string(entry.param); });
 
+// The experts of each token and their weights: those of the reference executor, which takes each token's experts for itself; and the
+// same bits whether this one groups many tokens by expert or runs one.
+TEST_P(CpuCheckpoint, ExpertsAndTheirWeightsAreTheReferencesForOneTokenAndForMany) {
+  const Model model = golden::load(GetParam());
+  std::vector<std::pair<std::string, std::string>> names;  // of ids and weights
+  for (const Stage& stage : model.network.graph.stages) {
+    if (std::holds_alternative<Router>(stage.operation)) names.emplace_back(stage.outputs[1].name, stage.outputs[2].name);
+  }
+  if (names.empty()) return;  // no experts
+  const auto ids = golden::Golden(GetParam()).ids("unicode");
+  Keeper reference;
+  all_logits(*make_reference_executor(model.network, Precision::kFp32, 2), ids, 0, &reference);
+  for (const Isa isa : cpu::available_isas()) {
+    const auto executor = executor_of(model, isa, Activations::kExact);
+    Keeper together;
+    all_logits(*executor, ids, 0, &together);
+    for (const auto& [chosen, weights] : names) {
+      EXPECT_EQ(together.values.at(chosen).data, reference.values.at(chosen).data) << chosen << ", " << to_string(isa);
+      expect_near(weights + ", " + std::string(to_string(isa)), together.values.at(weights), reference.values.at(weights));
+    }
+    const auto sequence = executor->start();
+    for (std::size_t t = 0; t < ids.size(); ++t) {
+      Keeper one;
+      const ForwardOptions options = {.rows = LogitRows::kLast, .chunk = 0, .observer = &one, .progress = {}};
+      ASSERT_TRUE(executor->forward(*sequence, std::span(ids).subspan(t, 1), options).ok());
+      for (const auto& [chosen, weights] : names) {
+        for (const std::string& name : {chosen, weights}) {
+          const auto row = together.values.at(name).row(static_cast<std::int64_t>(t));
+          EXPECT_TRUE(std::equal(row.begin(), row.end(), one.values.at(name).data.begin()))
+              << name << ", token " << t << ", " << to_string(isa);
+        }
+      }
+    }
+  }
+}
+
 // What weights of experts were read, by parameter.
 class WatchedWeight final : public Weight {
  public:

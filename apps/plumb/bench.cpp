@@ -30,8 +30,8 @@ constexpr std::string_view kDetails = R"(Examples:
 As llama-bench: pp512 feeds 512 random ids at once, tg64 feeds 64 one after the other; each repetition on new sequences, after
 one that is not counted. t/s counts the tokens of all sequences; the median of the repetitions, with the lowest and the highest.
 
-Before that it times the first token of a new process, and lays out all weights, which other commands do on the way, a 32nd of them
-with each step. Beside each repetition it measures the machine: bytes read a second, and multiplications and additions a second with float32, bfloat16
+Before that it times the first token of a new process, and lays out all weights, which other commands do on the way, in a
+quarter of each step's time. Beside each repetition it measures the machine: bytes read a second, and multiplications and additions a second with float32, bfloat16
 and int8 operands, on as many threads. What is compared with them: the bytes of weights that a step must read (of experts those
 that are chosen, on average), and the products with weights; the keys and values of attention are in neither. The column shows
 the one that is nearer to its ceiling; JSON and CSV have both.

@@ -47,7 +47,7 @@ struct Context {
   std::map<std::pair<const Rope*, const Array*>, RotaryTable>* tables;
   const std::vector<std::pair<const Rope*, const Rope*>>* same_rope;  // an operation and the first that is like it
   const StageObserver* observer = nullptr;
-  std::int64_t* pack_budget = nullptr;  // bytes of panels that this pass may still pack for good; null: all
+  double* packing_seconds = nullptr;  // that this pass may still spend on packing panels for good; null: as many as it takes
 };
 
 struct Operands {

@@ -2,6 +2,7 @@
 #include "cpu/executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <mutex>
 #include <set>
@@ -18,9 +19,10 @@ namespace {
 // Tokens of a sequence that are computed together where the caller does not say: enough that unpacking a weight costs
 // little beside its products.
 constexpr std::int64_t kUsualChunk = 256;
-// A pass packs for good one of so many parts of all panels, and lays out the others as it uses them: that costs a step a third more
-// time, new memory costs several times that (docs/performance.md), and the first token is not to wait for it.
-constexpr std::int64_t kPasses = 32;
+// Of the time that the last pass took, what the next may spend on packing panels for good; what is not packed is laid out as it is
+// used, which costs a step a third more time. New memory may come at the speed of memory or at a hundredth of it (docs/performance.md),
+// so time is the measure; and the first pass packs nothing.
+constexpr double kPackingShare = 0.25;
 // Positions and ids are held as floats.
 constexpr std::int64_t kMostPositions = 1 << 24;
 
@@ -121,6 +123,7 @@ class CpuExecutor final : public Executor {
   mutable ThreadPool pool_;
   mutable BufferPool buffers_;
   mutable std::mutex one_at_a_time_;
+  mutable double pass_seconds_ = 0;  // of the last pass, without packing
   Plan plan_;
   std::int64_t vocab_;
 };
@@ -227,7 +230,9 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
   }
   const auto n = std::ssize(ids);
   std::map<std::pair<const Rope*, const Array*>, RotaryTable> tables;
-  std::int64_t budget = static_cast<std::int64_t>(plan_.store.size()) / kPasses;
+  const auto begun = std::chrono::steady_clock::now();
+  const double may_pack = kPackingShare * pass_seconds_;
+  double packing = may_pack;
   const Context context = {.kernels = &kernels_,
                            .pool = &pool_,
                            .buffers = &buffers_,
@@ -236,7 +241,7 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
                            .tables = &tables,
                            .same_rope = &plan_.same_rope,
                            .observer = options.observer,
-                           .pack_budget = &budget};
+                           .packing_seconds = &packing};
   std::vector<Outputs> values(stages.size());
   const auto source = [&](const std::vector<float>& from) {
     Outputs outputs;
@@ -268,6 +273,8 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
         values[static_cast<std::size_t>(input.stage)].clear();
     }
   }
+  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begun;
+  pass_seconds_ = elapsed.count() - (may_pack - packing);
   return std::move(values[logits][static_cast<std::size_t>(network_.graph.logits.output)]);
 }
 

@@ -87,14 +87,23 @@ Panel Matrix::panel(std::int64_t index, const Kernels& kernels, Pages& scratch) 
   return {.form = *form_, .data = scratch.data(), .columns = columns_};
 }
 
-void Matrix::decode_panel(std::int64_t index, float* to) const {
-  std::vector<double> row(static_cast<std::size_t>(columns_));
-  for (std::int64_t r = 0; r < kPanelRows; ++r) {
-    const bool present = index * kPanelRows + r < rows_;
-    if (present) weight_->read_row(index * kPanelRows + r, row);
-    for (std::size_t k = 0; k < row.size(); ++k)
-      to[k * kPanelRows + static_cast<std::size_t>(r)] = present ? static_cast<float>(row[k]) : 0.0F;
+Panel Matrix::decoded_panel(std::int64_t index, const Kernels& kernels, DecodeScratch& scratch) const {
+  const auto columns = static_cast<std::size_t>(columns_);
+  scratch.row.resize(columns);
+  scratch.rows.resize(columns * kPanelRows);
+  const std::uint8_t* rows[kPanelRows];
+  for (std::size_t r = 0; r < kPanelRows; ++r) {
+    const std::int64_t row = index * kPanelRows + static_cast<std::int64_t>(r);
+    float* to = scratch.rows.data() + r * columns;
+    rows[r] = reinterpret_cast<const std::uint8_t*>(row < rows_ ? to : scratch.rows.data());  // past the end: the first one
+    if (row >= rows_) continue;
+    weight_->read_row(row, scratch.row);
+    std::transform(scratch.row.begin(), scratch.row.end(), to, [](double value) { return static_cast<float>(value); });
   }
+  const std::size_t bytes = panel_bytes(PanelForm::kF32, columns_);
+  if (scratch.panel.size() < bytes) scratch.panel = Pages(bytes);
+  kernels.pack(PanelForm::kF32, rows, columns_, scratch.panel.data());
+  return {.form = PanelForm::kF32, .data = scratch.panel.data(), .columns = columns_};
 }
 
 std::string Matrix::path() const {

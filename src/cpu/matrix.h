@@ -1,8 +1,9 @@
 // Matrix: a weight [rows, columns] as the kernels read it. What the file stores in a form that kernels know is packed into
-// panels of 32 rows, in the same number of bits, for good or for one product; every other form is decoded row by row each time.
+// panels of 32 rows, in the same number of bits, for good or for one product; every other form is decoded to panels of floats, for one product at a time.
 #pragma once
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/thread_pool.h"
 #include "cpu/kernels/kernels.h"
@@ -10,6 +11,12 @@
 #include "io/weight.h"
 
 namespace plumb::cpu {
+
+struct DecodeScratch {
+  std::vector<double> row;
+  std::vector<float> rows;  // [kPanelRows][columns]
+  Pages panel;
+};
 
 class Matrix {
  public:
@@ -33,8 +40,8 @@ class Matrix {
   void pack(ThreadPool& pool, const Kernels& kernels);
   // Only where form() is something; `index` in [0, panels()). Before pack() it is laid out in `scratch`, with the same bytes.
   Panel panel(std::int64_t index, const Kernels& kernels, Pages& scratch) const;
-  // The same as floats, [columns][32], of a matrix of any form.
-  void decode_panel(std::int64_t index, float* to) const;
+  // The same as floats, of a matrix of any form; it lies in `scratch`.
+  Panel decoded_panel(std::int64_t index, const Kernels& kernels, DecodeScratch& scratch) const;
 
   // "Q4_0, panels", "Q5_K, decoded as it is used".
   std::string path() const;

@@ -2,6 +2,7 @@
 #include "cpu/multiply.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <vector>
 
@@ -84,23 +85,15 @@ void run_panel(const Context& context, const Product& product, const Prepared& x
 
 struct Scratch {
   std::vector<float> out;
-  std::vector<float> decoded;
+  DecodeScratch decoded;
   Pages panel;
 };
-
-Panel panel_of(const Context& context, const Matrix& matrix, std::int64_t index, Scratch& scratch) {
-  if (matrix.form()) return matrix.panel(index, *context.kernels, scratch.panel);
-  scratch.decoded.resize(static_cast<std::size_t>(matrix.columns() * kPanelRows));
-  matrix.decode_panel(index, scratch.decoded.data());
-  return {.form = PanelForm::kF32,
-          .data = reinterpret_cast<const std::uint8_t*>(scratch.decoded.data()),
-          .columns = matrix.columns()};
-}
 
 void run_task(const Context& context, const Product& product, const Prepared& x,
               std::int64_t index, Scratch& scratch) {
   const Matrix& matrix = *product.matrix;
-  const Panel panel = panel_of(context, matrix, index, scratch);
+  const Panel panel = matrix.form() ? matrix.panel(index, *context.kernels, scratch.panel)
+                                    : matrix.decoded_panel(index, *context.kernels, scratch.decoded);
   scratch.out.resize(kSlab * kPanelRows);
   const std::int64_t first = index * kPanelRows;
   const std::int64_t end = std::min(first + kPanelRows, matrix.rows());
@@ -138,13 +131,12 @@ ActivationForm activations_for(const Matrix& matrix, Activations activations, co
 
 namespace {
 
-void pack_within_budget(const Context& context, Matrix& matrix) {
-  if (!matrix.unpacked()) return;
-  if (context.pack_budget != nullptr) {
-    if (*context.pack_budget <= 0) return;
-    *context.pack_budget -= static_cast<std::int64_t>(matrix.packed_bytes());
-  }
+void pack_while_there_is_time(const Context& context, Matrix& matrix) {
+  if (!matrix.unpacked() || (context.packing_seconds != nullptr && *context.packing_seconds <= 0)) return;
+  const auto begun = std::chrono::steady_clock::now();
   matrix.pack(*context.pool, *context.kernels);
+  if (context.packing_seconds == nullptr) return;
+  *context.packing_seconds -= std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
 }
 
 }  // namespace
@@ -156,7 +148,7 @@ void multiply(const Context& context, std::span<const Product> products) {
   std::int64_t cost = 0;
   prepared.reserve(products.size());
   for (const Product& product : products) {
-    pack_within_budget(context, *product.matrix);
+    pack_while_there_is_time(context, *product.matrix);
     const ActivationForm form =
         activations_for(*product.matrix, context.activations, *context.kernels);
     const auto same = std::find_if(prepared.begin(), prepared.end(), [&](const Prepared& p) {

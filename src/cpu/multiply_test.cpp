@@ -85,7 +85,7 @@ class Multiply : public testing::TestWithParam<Case> {
  protected:
   std::vector<float> product(Matrix& matrix, Isa isa, bool exact, const std::vector<float>& x,
                              std::int64_t tokens, int threads, std::int64_t groups = 1, bool lay_out = true) {
-    std::int64_t budget = lay_out ? 1 : 0;
+    double seconds = lay_out ? 1 : 0;
     ThreadPool pool(threads);
     BufferPool buffers;
     const Context context = {.kernels = &kernels_for(isa),
@@ -96,7 +96,7 @@ class Multiply : public testing::TestWithParam<Case> {
                              .tables = nullptr,
                              .same_rope = nullptr,
                              .observer = nullptr,
-                             .pack_budget = &budget};
+                             .packing_seconds = &seconds};
     std::vector<float> y(static_cast<std::size_t>(tokens * matrix.rows()));
     const Product product = {.matrix = &matrix,
                              .x = x.data(),

@@ -9,26 +9,34 @@ namespace plumb {
 void decode_q2_k(const std::byte* bytes, float* out) {
   const float d = half_at(bytes, 80);
   const float dmin = half_at(bytes, 82);
-  for (std::size_t i = 0; i < 256; ++i) {
-    const std::uint8_t scales = byte_at(bytes, i / 16);
+  for (std::size_t group = 0; group < 16; ++group) {
+    const std::uint8_t scales = byte_at(bytes, group);
     const float scale = d * static_cast<float>(scales & 0xf);
     const float minimum = dmin * static_cast<float>(scales >> 4);
-    const int code = (byte_at(bytes, 16 + i / 128 * 32 + i % 32) >> (i / 32 % 4 * 2)) & 3;
-    out[i] = scale * static_cast<float>(code) - minimum;
+    const std::byte* codes = bytes + 16 + group / 8 * 32 + group % 2 * 16;
+    const std::size_t shift = group / 2 % 4 * 2;
+    for (std::size_t i = 0; i < 16; ++i) {
+      const int code = (byte_at(codes, i) >> shift) & 3;
+      *out++ = scale * static_cast<float>(code) - minimum;
+    }
   }
 }
 
 // 32 bytes of high bits; 64 bytes of 2-bit codes; 12 bytes of 6-bit scales; half d. Groups of 16.
 void decode_q3_k(const std::byte* bytes, float* out) {
   const float d = half_at(bytes, 108);
-  for (std::size_t i = 0; i < 256; ++i) {
-    const std::size_t group = i / 16;
+  for (std::size_t group = 0; group < 16; ++group) {
     const int low = (byte_at(bytes, 96 + group % 8) >> (group / 8 * 4)) & 0xf;
     const int high = (byte_at(bytes, 104 + group % 4) >> (group / 4 * 2)) & 3;
     const float scale = d * static_cast<float>((low | (high << 4)) - 32);
-    const int code = (byte_at(bytes, 32 + i / 128 * 32 + i % 32) >> (i / 32 % 4 * 2)) & 3;
-    const bool is_high = ((byte_at(bytes, i % 32) >> (i / 32)) & 1) != 0;
-    out[i] = scale * static_cast<float>(is_high ? code : code - 4);
+    const std::byte* codes = bytes + 32 + group / 8 * 32 + group % 2 * 16;
+    const std::byte* high_bits = bytes + group % 2 * 16;
+    const std::size_t shift = group / 2 % 4 * 2;
+    for (std::size_t i = 0; i < 16; ++i) {
+      const int code = (byte_at(codes, i) >> shift) & 3;
+      const int is_high = (byte_at(high_bits, i) >> (group / 2)) & 1;
+      *out++ = scale * static_cast<float>(code + 4 * is_high - 4);
+    }
   }
 }
 
