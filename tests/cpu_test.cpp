@@ -162,18 +162,19 @@ void expect_same_bits(const Model& model, Isa isa, Activations activations, Cach
   // changes that depends on it, before which no bits are promised (docs/architecture.md).
   executor->prepare();
   for (const std::size_t common : usual ? std::vector<std::size_t>{50, 64} : std::vector<std::size_t>{50}) {
-    if (common >= ids.size()) continue;
+    if (common + 3 >= ids.size()) continue;
     const auto kept = executor->start();
     ASSERT_TRUE(executor->forward(*kept, ids.subspan(0, common), {}).ok());
-    for (const auto& tail : {other, ids.subspan(common)}) {  // one goes another way before
-      const auto hit = executor->fork(*kept);
-      const auto logits = executor->forward(*hit, tail, options);
-      ASSERT_TRUE(logits.ok()) << logits.error().message;
-      if (tail.data() == other.data()) continue;
-      const auto from = whole.data.begin() + static_cast<std::ptrdiff_t>(common) * whole.shape[1];
-      EXPECT_TRUE(std::equal(logits.value().data.begin(), logits.value().data.end(), from, whole.data.end()))
-          << what << ", after " << common << " tokens of a cache";
-    }
+    const auto hit = executor->fork(*kept);
+    const auto begun = executor->forward(*hit, ids.subspan(common, 3), options);
+    const auto astray = executor->fork(*kept);  // goes another way meanwhile
+    ASSERT_TRUE(executor->forward(*astray, other, {}).ok());
+    const auto ended = executor->forward(*hit, ids.subspan(common + 3), options);
+    ASSERT_TRUE(begun.ok() && ended.ok());
+    std::vector<double> found = begun.value().data;
+    found.insert(found.end(), ended.value().data.begin(), ended.value().data.end());
+    const auto expected = whole.data.begin() + static_cast<std::ptrdiff_t>(common) * whole.shape[1];
+    EXPECT_TRUE(std::equal(found.begin(), found.end(), expected, whole.data.end())) << what << ", after " << common << " tokens of a cache";
   }
 }
 
