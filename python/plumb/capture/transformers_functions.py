@@ -220,7 +220,7 @@ class Functions:
         if "q_unit" not in scope.seen:
             scope.seen["q_unit"] = result
         else:
-            self._record(scope.layer, "linear.k", result[:, :: _repeats(scope.layer)], forms.heads_first)
+            self._record(scope.layer, "linear.k", _key_heads(result, scope.layer), forms.heads_first)
 
     def _on_delta_rule(self, args: tuple, kwargs: dict, result: tuple) -> None:
         scope = self._innermost("delta")
@@ -263,7 +263,7 @@ class Functions:
             and args[0] is scope.seen["q_unit"]
             and not isinstance(args[1], torch.Tensor)
         ):
-            self._record(scope.layer, "linear.q", result[:, :: _repeats(scope.layer)], forms.heads_first)
+            self._record(scope.layer, "linear.q", _key_heads(result, scope.layer), forms.heads_first)
 
     def _in_mlp(self, scope: _Scope, name: str, args: tuple, result: Any) -> None:
         # Qwen3-Next: the gate of the shared expert, then the product that is added.
@@ -320,9 +320,12 @@ def _paired_end(x: np.ndarray, s: Sizes, width: int) -> np.ndarray:
     return np.concatenate([rows[..., :-width], _paired(x[..., -width:], s)], axis=-1)
 
 
-def _repeats(layer: Layer) -> int:
+def _key_heads(x: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """Each key head once, of [1, value_heads, tokens, dim]: the file repeats each, and an edited one may tile them."""
     delta = layer.module.linear_attn
-    return delta.num_v_heads // delta.num_k_heads
+    repeats = delta.num_v_heads // delta.num_k_heads
+    tiled = repeats > 1 and not torch.equal(x[:, 0], x[:, 1])
+    return x[:, : delta.num_k_heads] if tiled else x[:, ::repeats]
 
 
 def _experts(layer: Layer) -> int:
