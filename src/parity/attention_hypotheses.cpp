@@ -2,12 +2,14 @@
 // the softmax, whether a layer rotates, and in which order the normalisation and the rotation of queries and keys stand.
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/float_bits.h"
 #include "graph/builder.h"
 #include "graph/rope.h"
 #include "parity/changed_weights.h"
 #include "parity/hypothesis.h"
+#include "parity/weighted_values.h"
 
 namespace plumb {
 namespace {
@@ -16,25 +18,6 @@ using Outputs = std::vector<Tensor>;
 
 bool attends(const Stage& stage) {
   return std::holds_alternative<Attend>(stage.operation);
-}
-
-Hypothesis computing(std::string row, std::string field, std::string cause, FieldValue expected,
-                     FieldValue found, std::function<bool(const Stage&)> concerns,
-                     Computation computation) {
-  return {.row = std::move(row),
-          .field = std::move(field),
-          .cause = std::move(cause),
-          .expected = std::move(expected),
-          .found = std::move(found),
-          .range = std::nullopt,
-          .apply =
-              [concerns = std::move(concerns), computation = std::move(computation)](
-                  const BoundGraph& network, int index, double, Patch& patch) {
-                if (!concerns(stage_at(network, index))) return false;
-                patch.computations[index] = computation;
-                return true;
-              },
-          .rarity = 1};
 }
 
 // Attention in which the cache holds something else. It runs on a copy of the cache: what the engine remembers is right, what it
@@ -244,26 +227,15 @@ Computation sees_nothing(bool number) {
     Stage strict = stage;
     std::get<Attend>(strict.operation).future -= 1;
     Outputs result = run_stage(strict, operands, context);
-    const auto& cache = std::get<KeyValueCache>(*operands.states[0]);
-    const std::int64_t keys = cache.keys.tokens();
-    const std::int64_t heads = operands.inputs[0]->shape[1];
-    const std::int64_t group = heads / cache.keys.shape[1];
-    const std::int64_t width = cache.values.shape[2];
-    const bool tiled = std::get<Attend>(stage.operation).groups == HeadGroups::kTile;
-    for (std::int64_t t = 0; t < result[0].tokens(); ++t) {
-      if (std::ranges::any_of(result[0].row(t), [](double score) { return std::isfinite(score); })) continue;
-      std::ranges::fill(result[1].row(t), number ? 1 / static_cast<double>(keys) : std::nan(""));
-      const auto context_of = result[2].row(t);
-      std::ranges::fill(context_of, number ? 0 : std::nan(""));
-      for (std::int64_t h = 0; number && h < heads; ++h) {
-        const std::int64_t kv = tiled ? h % cache.keys.shape[1] : h / group;
-        for (std::int64_t j = 0; j < keys; ++j) {
-          for (std::int64_t d = 0; d < width; ++d)
-            context_of[static_cast<std::size_t>(h * width + d)] +=
-                cache.values.row(j)[static_cast<std::size_t>(kv * width + d)] / static_cast<double>(keys);
-        }
-      }
+    const auto keys = static_cast<std::size_t>(result[0].shape.back());
+    std::vector<bool> nothing(keys > 0 ? result[0].data.size() / keys : 0);
+    for (std::size_t row = 0; row < nothing.size(); ++row) {
+      const auto scores = std::span(result[0].data).subspan(row * keys, keys);
+      nothing[row] = std::ranges::none_of(scores, [](double score) { return std::isfinite(score); });
+      if (nothing[row])
+        std::ranges::fill(std::span(result[1].data).subspan(row * keys, keys), number ? 1 / static_cast<double>(keys) : std::nan(""));
     }
+    weigh_again(stage, operands, result, nothing);
     return result;
   };
 }
@@ -275,6 +247,30 @@ void mask_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
                              std::string(number ? "all keys alike" : "no number"),
                              [](const Stage& s) { return attends(s) && s.params.empty(); }, sees_nothing(number)));
   }
+}
+
+// Every query head reads the first key-value head.
+void head_hypotheses(const BoundGraph& network, const Stage& stage, std::vector<Hypothesis>& list) {
+  const auto heads = [&](std::size_t input) { return network.graph.output(stage.inputs[input]).shape[0]; };
+  if (heads(1) < 2 || heads(0) == heads(1)) return;
+  list.push_back(computing("17", "attend.key_head", "all query heads read the first key-value head", std::string("their group's"),
+                           std::string("the first"), attends,
+                           [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+                             Tensor keys = *operands.inputs[1];
+                             Tensor values = *operands.inputs[2];
+                             for (Tensor* x : {&keys, &values}) {
+                               for (std::int64_t t = 0; t < x->tokens(); ++t) {
+                                 const auto row = x->row(t);
+                                 const auto width = static_cast<std::size_t>(x->shape[2]);
+                                 for (std::size_t d = width; d < row.size(); ++d)
+                                   row[d] = row[d % width];
+                               }
+                             }
+                             StageOperands one = operands;
+                             one.inputs[1] = &keys;
+                             one.inputs[2] = &values;
+                             return run_stage(s, one, context);
+                           }));
 }
 
 // A layer that rotates nothing, rotated as the others are.
@@ -442,6 +438,7 @@ std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int inde
       hypothesis.later = true;
     rotation_hypotheses(network, index, list);
     mask_hypotheses(stage, list);
+    head_hypotheses(network, stage, list);
   }
   if (attends(stage) || std::holds_alternative<AttendShared>(stage.operation))
     sink_hypotheses(network, index, list);

@@ -209,6 +209,36 @@ void layer_hypotheses(const BoundGraph& network, int index, std::vector<Hypothes
                   .rarity = 1});
 }
 
+// The norm of what a branch is added to: the branch's own input, where it has one.
+int norm_of_stream(const BoundGraph& network, int index) {
+  const Stage& add = stage_at(network, index);
+  if (!std::holds_alternative<Add>(add.operation)) return -1;
+  for (int i = 2; i < index; ++i) {
+    const Stage& stage = stage_at(network, i);
+    const bool norm = std::holds_alternative<Norm>(stage.operation) && stage.layer == add.layer;
+    if (norm && stage.inputs[0].stage == add.inputs[0].stage && stage.inputs[0].output == add.inputs[0].output) return i;
+  }
+  return -1;
+}
+
+void stream_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
+  if (norm_of_stream(network, index) < 0) return;
+  list.push_back({.row = "28",
+                  .field = "add.stream",
+                  .cause = "the branch is added to its own normalised input, not to the residual stream",
+                  .expected = std::string("residual"),
+                  .found = std::string("normalised"),
+                  .range = std::nullopt,
+                  .apply =
+                      [](const BoundGraph& net, int target, double, Patch& patch) {
+                        const int norm = norm_of_stream(net, target);
+                        if (norm < 0) return false;
+                        patched_stage(net, target, patch).inputs[0] = {norm, 0};
+                        return true;
+                      },
+                  .rarity = 1});
+}
+
 void choice_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
   const auto* router = std::get_if<Router>(&stage.operation);
   const auto* blocks = std::get_if<Index>(&stage.operation);
@@ -252,6 +282,7 @@ std::vector<Hypothesis> block_hypotheses(const BoundGraph& network, int index) {
   if (std::holds_alternative<Linear>(stage.operation)) projection_hypotheses(network, index, list);
   if (std::holds_alternative<Add>(stage.operation) || std::holds_alternative<Mix>(stage.operation))
     layer_hypotheses(network, index, list);
+  stream_hypotheses(network, index, list);
   choice_hypotheses(stage, list);
   return list;
 }

@@ -21,7 +21,7 @@ std::vector<CatalogueRow> before_the_network() {
        "one extra or merged space token behind a special token",
        "apply add_prefix_space (or Metaspace's prepend_scheme) as the tokenizer declares it, for "
        "each segment",
-       "named as row 3: the ids alone do not tell"},
+       "`token_ids`; as row 3 where other words change too"},
       {"5", "the chat template is rendered otherwise",
        "rendered texts differ; ids differ by a block",
        "render the checkpoint's chat_template with add_generation_prompt and its own default "
@@ -51,7 +51,7 @@ std::vector<CatalogueRow> before_the_network() {
       {"12", "speculative decoding changes the output",
        "plain decoding agrees with the reference, speculative does not",
        "verify each draft by the target's own choice; compare with speculation off first",
-       "not named: a trace does not tell drafts from choices"},
+       "`sampler`, where a pass is fed several generated tokens and shows each row's logits"},
   };
 }
 
@@ -198,9 +198,8 @@ std::vector<CatalogueRow> attention() {
        "own epsilon",
        "named by the rows of the part: 21, 30, 34"},
       {"48", "softmax is approximated or in low precision", "ranks right, no scale fits",
-       "take the exponential and the sum in float32; reported as unexplained, with what was "
-       "rejected",
-       "unexplained, by design: no field says it"},
+       "take the exponential and the sum in float32; an approximation is reported as unexplained, with "
+       "what was rejected"},
   };
 }
 
@@ -233,9 +232,7 @@ std::vector<CatalogueRow> mlp_and_output() {
        "the same largest token, other logprobs; a monotone squash",
        "apply final_logit_softcapping or logit_scale at the end, once"},
       {"57", "float16 overflows", "infinities from one layer on; tokens like !!!! or id 0",
-       "compute in bfloat16 or float32 where activations pass 65504; reported as not finite at the "
-       "first such stage",
-       "unexplained, as values that are not finite"},
+       "compute in bfloat16 or float32 where activations pass 65504"},
       {"58", "a reduction over ranks is missing", "one shard's part of the sum is exactly there",
        "all-reduce behind row-parallel projections (o_proj, down_proj, experts)"},
       {"59", "the reference is wrong",

@@ -43,7 +43,7 @@ class Explainer {
   double total(const std::vector<Attempt>& causes, std::size_t from);
   std::vector<int> scope_in(const Check& check, const Attempt& candidate) const;
   bool reaches(const Check& check, const Attempt& candidate);
-  bool explains(const Check& check, const Patch& patch);
+  bool explains(const Check& check, const Patch& patch, bool rounds);
   void name(const Check& check, const Outcome& outcome, const std::vector<std::string>& stages,
             Evidence evidence, Explanation& explanation) const;
   std::vector<Alternative> alternatives(const Check& check, const Outcome& outcome, std::size_t which) const;
@@ -86,7 +86,7 @@ bool Explainer::reaches(const Check& check, const Attempt& candidate) {
   const auto fits = [&](double budget) {
     return r.relative_l2 <= budget && r.worst_row <= 6 * budget;
   };
-  if (fits(check.budget)) return true;
+  if (fits(check.budget) || (candidate.hypothesis.rounds && r.relative_l2 <= kOtherSides * check.residual.relative_l2)) return true;
   Patch patch;  // what a cause does to the values, it does to their rounding
   return fits(10 * check.budget) && apply(checker_.network(), candidate, patch) &&
          fits(checker_.budget_under(check, patch));
@@ -169,7 +169,7 @@ std::vector<std::vector<Attempt>> Explainer::look_ahead(const Check& check, bool
   std::vector<std::vector<Attempt>> sets;
   auto list = search_.candidates(check);
   const auto looks_ahead = [](const Attempt& attempt) {
-    return attempt.hypothesis.field == "attend.future";
+    return attempt.hypothesis.field == "attend.future" || attempt.hypothesis.field == "attend.sees_nothing";
   };
   std::vector<Attempt> ahead;
   std::copy_if(list.begin(), list.end(), std::back_inserter(ahead), looks_ahead);
@@ -237,12 +237,13 @@ Explainer::Outcome Explainer::search(const Check& check) {
 }
 
 // The budget was measured without the cause; where the cause is right, what it leaves is of the budget's size.
-bool Explainer::explains(const Check& check, const Patch& patch) {
+bool Explainer::explains(const Check& check, const Patch& patch, bool rounds) {
   const Residual r = checker_.under(check, patch);
   const bool within = r.relative_l2 <= check.budget && r.worst_row <= 6 * check.budget;
   const bool nearly =
       r.relative_l2 <= 4 * check.budget && r.relative_l2 * 10 < check.residual.relative_l2;
-  return within || nearly;
+  // What rounds has been found to elsewhere: of few numbers that fall on the other side, one may weigh much.
+  return within || nearly || (rounds && r.relative_l2 <= 3 * kOtherSides * check.residual.relative_l2);
 }
 
 // Marks every failing check that the causes explain, and notes where they apply. Returns how many.
@@ -267,7 +268,8 @@ std::size_t Explainer::spread(const std::vector<Attempt>& causes, std::size_t fr
         if (i != from) here.scope = scope_in(check, *cause);
         if (apply(checker_.network(), here, patch)) applied.push_back(std::move(here));
       }
-      if (applied.empty() || (i != from && !explains(check, patch))) continue;
+      const bool rounds = std::ranges::any_of(applied, [](const Attempt& cause) { return cause.hypothesis.rounds; });
+      if (applied.empty() || (i != from && !explains(check, patch, rounds))) continue;
       explained_[i] = true;
       ++count;
       if (std::find(stages.begin(), stages.end(), check.stage) == stages.end())

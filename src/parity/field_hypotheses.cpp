@@ -190,6 +190,24 @@ std::vector<double> model_snaps(const Operation& operation, std::string_view nam
 
 }  // namespace
 
+Hypothesis computing(std::string row, std::string field, std::string cause, FieldValue expected, FieldValue found,
+                     std::function<bool(const Stage&)> concerns, Computation computation) {
+  return {.row = std::move(row),
+          .field = std::move(field),
+          .cause = std::move(cause),
+          .expected = std::move(expected),
+          .found = std::move(found),
+          .range = std::nullopt,
+          .apply =
+              [concerns = std::move(concerns), computation = std::move(computation)](const BoundGraph& network, int index, double,
+                                                                                     Patch& patch) {
+                if (!concerns(stage_at(network, index))) return false;
+                patch.computations[index] = computation;
+                return true;
+              },
+          .rarity = 1};
+}
+
 Stage& patched_stage(const BoundGraph& network, int index, Patch& patch) {
   return patch.stages.try_emplace(index, network.graph.stages[static_cast<std::size_t>(index)])
       .first->second;
@@ -261,6 +279,7 @@ std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config
   auto list = field_hypotheses(network, config, index);
   for (auto&& more : {structural_hypotheses(network, index), computed_hypotheses(network, index),
                       attention_hypotheses(network, index), position_hypotheses(network, index),
+                      precision_hypotheses(network, index),
                       block_hypotheses(network, index)})
     list.insert(list.end(), more.begin(), more.end());
   return list;

@@ -35,6 +35,7 @@ struct Hypothesis {
   std::function<bool(const BoundGraph& network, int index, double value, Patch& patch)> apply;
   bool later = false;  // shows in passes after the first alone: it is about what a cache holds
   bool everywhere = false;  // of all stages that it concerns at once, whatever their operation
+  bool rounds = false;  // to a coarser type: what lies at a step's border may fall on its other side in an engine of another order of sums
   double rarity = 0;   // how much rarer than a convention's other value: breaks ties
 };
 
@@ -42,19 +43,28 @@ inline const Stage& stage_at(const BoundGraph& network, int index) {
   return network.graph.stages[static_cast<std::size_t>(index)];
 }
 
+// What is left under a cause that rounds may be this share of what it explains.
+inline constexpr double kOtherSides = 0.125;
+
 // All hypotheses about one stage.
 std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config& config,
                                          int index);
 
 // The parts of it: by the stage's fields, by its place in the network, by other arithmetic on the same operands, by what attention
-// sees, by the positions of later passes, and by what stands around the stage in its block.
+// sees, by the positions of later passes, by the
+// type that its numbers have, and by what stands around the stage in its block.
 std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config& config,
                                          int index);
 std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> computed_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> position_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> precision_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> block_hypotheses(const BoundGraph& network, int index);
+
+// Other arithmetic on the same operands, at the stages that it concerns.
+Hypothesis computing(std::string row, std::string field, std::string cause, FieldValue expected, FieldValue found,
+                     std::function<bool(const Stage&)> concerns, Computation computation);
 
 // What rows.cpp knows about a field. A field without an entry is not tried.
 struct FieldCause {

@@ -55,7 +55,8 @@ class Rung {
     Patch patch;
     if (!patch_of(search_.network(), set, patch)) return false;
     set.residual = checker_.under(*check_, patch);
-    return within(set.residual, patch) || refine(set);
+    const bool rounds = std::ranges::any_of(set.causes, [](const Attempt& cause) { return cause.hypothesis.rounds; });
+    return within(set.residual, patch) || (rounds && set.residual.relative_l2 <= kOtherSides * check_->residual.relative_l2) || refine(set);
   }
 
   // The set with one more cause, or with two.
@@ -89,7 +90,8 @@ class Rung {
     for (const Attempt& candidate : measured_) {
       if (!(candidate.residual.relative_l2 * kGain < before_)) continue;
       Patch patch = base;
-      if (!apply(search_.network(), candidate, patch) || !within(candidate.residual, patch))
+      const bool rounded = candidate.hypothesis.rounds && candidate.residual.relative_l2 <= kOtherSides * before_;
+      if (!apply(search_.network(), candidate, patch) || !(rounded || within(candidate.residual, patch)))
         continue;
       Set more = set;
       more.residual = candidate.residual;

@@ -43,7 +43,7 @@ Residual residual(const Tensor& y, const Tensor& f) {
     double row_norm = 0;
     for (std::size_t i = 0; i < ys.size(); ++i) {
       equal += ys[i] == fs[i] ? 1 : 0;
-      if (masked(ys[i]) && masked(fs[i])) {
+      if ((masked(ys[i]) && masked(fs[i])) || (std::isinf(ys[i]) && ys[i] == fs[i])) {
         equal += ys[i] == fs[i] ? 0 : 1;
         continue;
       }

@@ -57,9 +57,11 @@ double log_probability(std::span<const double> logits, std::int32_t token, doubl
 }
 
 struct Step {
-  std::vector<double> logits;  // of the last row
+  std::vector<double> logits;  // of the row before it
   std::int32_t token;
   std::set<std::int32_t> seen;  // ids before it
+  bool drafted = false;         // it was fed in the pass whose logits are its own
+  double rounding = 0;          // of the logits, relative
 };
 
 std::vector<Step> choices(const Captured& suspect, const TraceManifest& manifest) {
@@ -71,12 +73,17 @@ std::vector<Step> choices(const Captured& suspect, const TraceManifest& manifest
     place += suspect.steps()[s].count;
     if (place < 0 || std::cmp_greater_equal(place, manifest.generated.size())) continue;
     const auto logits = suspect.value(s, "logits");
-    const std::int32_t token = manifest.generated[static_cast<std::size_t>(place)];
-    if (logits && logits->values.tokens() > 0 && token < logits->values.width()) {
-      const auto row = logits->values.row(logits->values.tokens() - 1);
-      steps.push_back({{row.begin(), row.end()}, token, seen});
+    const std::int64_t rows = logits ? logits->values.tokens() : 0;
+    // Of several generated tokens in one pass each but the first was drafted, and verified by the row before it.
+    const std::int64_t drafts = std::min({suspect.steps()[s].count - 1, place, rows - 1});
+    for (std::int64_t back = std::max<std::int64_t>(drafts, 0); back >= 0; --back) {
+      const std::int32_t token = manifest.generated[static_cast<std::size_t>(place - back)];
+      if (rows > 0 && token < logits->values.width()) {
+        const auto row = logits->values.row(rows - 1 - back);
+        steps.push_back({{row.begin(), row.end()}, token, seen, back > 0, logits->dtype == DType::kF32 ? 1e-5 : 2e-2});
+      }
+      seen.insert(token);
     }
-    seen.insert(token);
   }
   return steps;
 }
@@ -144,6 +151,37 @@ RungResult check_prompt(const Model& model, const TraceManifest& manifest) {
   return unseen(kRung, why + "; whether the rest is what the template says was not observed: a trace does not hold the messages");
 }
 
+namespace {
+
+// The text with a space more or less before it or behind each special token, as `ids` has them, where that gives the ids seen.
+bool differs_by_spaces(const Tokenizer& tokenizer, const std::string& text, bool add_special, const std::vector<std::int32_t>& ids,
+                       const std::vector<std::int32_t>& seen) {
+  std::set<std::string> specials;
+  for (const std::int32_t id : ids) {
+    const auto word = tokenizer.is_special(id) ? tokenizer.decode(std::span(&id, 1), false) : Result<std::string>(std::string());
+    if (word.ok() && !word.value().empty() && text.find(word.value()) != std::string::npos) specials.insert(word.value());
+  }
+  std::vector<std::string> others{" " + text};
+  if (text.starts_with(' ')) others.push_back(text.substr(1));
+  for (const bool more : {true, false}) {
+    std::string other = text;
+    for (const std::string& word : specials) {
+      for (std::size_t at = other.find(word); at != std::string::npos; at = other.find(word, at + word.size())) {
+        const std::size_t behind = at + word.size();
+        if (more && behind < other.size()) other.insert(behind, 1, ' ');
+        if (!more && behind < other.size() && other[behind] == ' ') other.erase(behind, 1);
+      }
+    }
+    others.push_back(std::move(other));
+  }
+  return std::ranges::any_of(others, [&](const std::string& other) {
+    const auto found = tokenizer.encode(other, {.add_special = add_special, .parse_special = true});
+    return other != text && found.ok() && found.value() == seen;
+  });
+}
+
+}  // namespace
+
 RungResult check_token_ids(const Model& model, const TraceManifest& manifest) {
   constexpr const char* kRung = "token ids";
   if (!manifest.prompt && !manifest.rendered) return unseen(kRung, "the trace has no prompt");
@@ -181,6 +219,12 @@ RungResult check_token_ids(const Model& model, const TraceManifest& manifest) {
       seen.size() < expected.size() && std::equal(seen.rbegin(), seen.rend(), expected.rbegin());
   if (prefix || suffix) {
     return wrong(kRung, finding("token_ids", "6", "the prompt was cut", count(expected), count(seen)));
+  }
+  if (differs_by_spaces(*model.tokenizer, text, !manifest.rendered.has_value(), expected, seen)) {
+    Finding spaces = finding("token_ids", "4", "a space is added before the text or behind a special token, or lost there", count(expected),
+                             count(seen));
+    spaces.also = {"3"};
+    return wrong(kRung, std::move(spaces));
   }
   const auto differ = std::mismatch(seen.begin(), seen.end(), expected.begin(), expected.end());
   const auto place = static_cast<std::int64_t>(differ.first - seen.begin());
@@ -239,11 +283,20 @@ RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest,
   // What an engine takes for the largest where there are none is no choice.
   std::erase_if(steps, [](const Step& step) { return std::ranges::any_of(step.logits, [](double x) { return std::isnan(x); }); });
   if (steps.empty()) return unseen(kRung, "the logits are no numbers");
-  const auto greedy = std::all_of(steps.begin(), steps.end(), [](const Step& step) {
-    return step.logits[static_cast<std::size_t>(step.token)] ==
-           step.logits[static_cast<std::size_t>(argmax(step.logits))];
-  });
-  if (greedy)
+  // A draft within the logits' rounding of the largest is a near tie: other kernels may have chosen it.
+  const auto largest = [](const Step& step) {
+    const double most = step.logits[static_cast<std::size_t>(argmax(step.logits))];
+    const double own = step.logits[static_cast<std::size_t>(step.token)];
+    return own == most || (step.drafted && most - own <= step.rounding * std::abs(most));
+  };
+  const bool own_choices = std::ranges::all_of(steps, [&](const Step& step) { return step.drafted || largest(step); });
+  const auto draft = std::ranges::find_if(steps, [&](const Step& step) { return step.drafted && !largest(step); });
+  const bool chooses = std::ranges::any_of(steps, [](const Step& step) { return !step.drafted; });
+  if (draft != steps.end() && own_choices && chooses) {
+    return wrong(kRung, finding("sampler", "12", "a drafted token is accepted that is not the model's own choice",
+                                std::int64_t{argmax(draft->logits)}, std::int64_t{draft->token}));
+  }
+  if (own_choices && draft == steps.end())
     return right_rung(kRung, fmt::format("{} of {} tokens generated were seen beside their logits, and each is the largest",
                                          steps.size(), manifest.generated.size()));
   if (const auto penalty = penalty_that_explains(steps)) {

@@ -153,8 +153,10 @@ class Engine:
         first = x.shape[-1] - dims if self.f("rope_slice_last") else 0
         part = x[..., first : first + dims]
         neighbours = self.kind == "glm4"
-        if self.f("rope_interleaved"):
+        if self.f("rope_interleaved") or self.f(f"rope_interleaved_{which}"):
             neighbours = not neighbours
+        if self.f("rope_tables"):
+            cos, sin = (y.to(self.f("rope_tables")).to(self.dtype) for y in (cos, sin))
         if neighbours:
             a, b = part[..., 0::2], part[..., 1::2]
             turned = torch.stack([a * cos - b * sin, b * cos + a * sin], -1).flatten(-2)
@@ -202,7 +204,8 @@ class Engine:
             group = self.heads // self.kv_heads
             y = y.view(len(x), self.kv_heads, group + 2, self.head_dim)
             return y[:, :, :group].flatten(1), y[:, :, group].flatten(1), y[:, :, group + 1].flatten(1)
-        return [self.linear(x, f"self_attn.{n}_proj", n) for n in "qkv"]
+        q, k, v = (self.linear(x, f"self_attn.{n}_proj", n) for n in "qkv")
+        return (q, v, k) if self.f("kv_exchanged") else (q, k, v)
 
     def scale(self):
         scale = self.c.get("query_pre_attn_scalar", self.head_dim) ** -0.5
@@ -245,6 +248,8 @@ class Engine:
         k, v, at = self.remember(cache, k, v, positions)
         group = self.heads // self.kv_heads
         kk, vv = (y.repeat(1, group, 1) if self.f("kv_tiled") else y.repeat_interleave(group, 1) for y in (k, v))
+        if self.f("kv_first_head"):
+            kk, vv = (y[:, :1].expand(-1, self.heads, -1) for y in (k, v))
         scores = torch.einsum("qhd,khd->qhk", q, kk)
         cap = self.c.get("attn_logit_softcapping") if not self.f("no_soft_cap") else None
         cap = self.f("soft_cap") or cap
@@ -265,6 +270,10 @@ class Engine:
             sinks = sinks * (scale if self.f("sinks_scaled") else 1)
             joined = torch.cat([scores, sinks[None, :, None].expand(n, -1, 1)], -1)
             probs = torch.softmax(joined.float(), -1).to(self.dtype)[..., :-1]
+        elif coarse := self.f("softmax_in"):
+            probs = torch.softmax(scores.to(coarse), -1).to(self.dtype)
+        elif coarse := self.f("probs_in"):
+            probs = torch.softmax(scores.float(), -1).to(coarse).to(self.dtype)
         else:
             probs = torch.softmax(scores.float(), -1).to(self.dtype)
         probs = self.note("attn.probs", self.unknown("probs", probs))
@@ -361,7 +370,13 @@ class Engine:
         self.note("moe.probs", probs.to(self.dtype))
         renormalise = {"olmoe": c.get("norm_topk_prob"), "qwen3_moe": c.get("norm_topk_prob")}.get(self.kind, True)
         renormalise = not renormalise if self.f("renormalise_other") else renormalise
-        weights, ids = probs.topk(k, -1)
+        if self.f("router_softmax_bf16"):
+            probs = probs.bfloat16().float()
+        if self.f("ties_to_the_last"):
+            weights, ids = probs.flip(-1).topk(k, -1)
+            ids = count - 1 - ids
+        else:
+            weights, ids = probs.topk(k, -1)
         if renormalise:
             weights = weights / weights.sum(-1, keepdim=True)
         weights = weights * (self.f("router_scale") or 1)
@@ -409,7 +424,10 @@ class Engine:
                 y = y if self.f(f"no_{branch}_post_norm") else self.norm(y, self.w(behind + ".weight"), "post")
                 self.note(f"{branch}.post_norm", y)
             y = y * (self.f(f"branch_factor_{branch}") or 1)
-            x = y if self.f(f"no_residual_{branch}") else x * (self.f("residual_factor") or 1) + y
+            stream = h if self.f(f"residual_normed_{branch}") else x
+            x = y if self.f(f"no_residual_{branch}") else stream * (self.f("residual_factor") or 1) + y
+            if self.f(f"branch_twice_{branch}"):
+                x = x + y
             if self.f(f"no_{branch}"):
                 x = start
             x = self.note("attn.residual" if half == 0 else "residual", self.unknown("residual", x))
@@ -449,6 +467,9 @@ class Engine:
             cap = None if self.f("no_final_cap") else self.c.get("final_logit_softcapping")
             if cap := self.f("final_cap") or cap:
                 logits = cap * torch.tanh(logits / cap)
+            if self.f("head_from_before_norm"):
+                logits = self.now[f"layers.{self.layers - 1}.residual"] @ head.T
+            logits = logits / (self.f("temperature") or 1)
             logits = self.note("logits", self.unknown("logits", logits * (self.f("logits_scale") or 1)))
             run.values.append(self.now)
             first += len(fed)

@@ -16,6 +16,7 @@ BIASED = ("qwen2", "gpt_oss", "glm4")
 WINDOWED = ("gemma2", "gemma3", "gpt_oss", "olmo3")
 SQUARE_O = ("llama", "qwen2", "olmoe", "mixtral", "gemma2", "gpt_oss", "qwen3_moe", "olmo2", "smollm3")
 UNTIED = ("llama", "olmoe", "mixtral", "gpt_oss", "glm4", "olmo2", "olmo3", "phi3")
+UNSUNK = tuple(n for n in ALL if n != "gpt_oss")
 UNSCALED = tuple(n for n in ALL if n not in GEMMA)
 
 
@@ -164,6 +165,19 @@ FAULTS = [
     _f("logits_scale", "56", ("llama", "gemma3", "olmoe"), 0.0625),
     _f("shard_o", "58", ("llama", "qwen3", "gemma2", "mixtral")),
     _f("shard_down", "58", DENSE),
+    _f("rope_interleaved_k", "30", ALL),
+    _f("rope_tables", "37", ("llama", "qwen3", "gemma2", "olmoe"), torch.bfloat16),
+    _f("softmax_in", "48", UNSUNK, torch.bfloat16),
+    _f("softmax_in", "48", ("llama", "gemma2"), torch.float16),
+    _f("probs_in", "48", UNSUNK, torch.bfloat16),
+    _f("kv_exchanged", "14", ("llama", "qwen2", "qwen3", "gemma2", "olmoe", "mixtral", "gpt_oss")),
+    _f("kv_first_head", "17", GROUPED),
+    _f("residual_normed_attn", "28", PLAIN + GEMMA),
+    _f("residual_normed_mlp", "28", PLAIN, True, (1,)),
+    _f("branch_twice_mlp", "28 20c", ALL),
+    _f("temperature", "56", ("gemma2",), 0.7),
+    _f("temperature", "56", ("llama", "gemma3"), 0.8),
+    _f("router_softmax_bf16", "52", ("olmoe", "mixtral", "qwen3_moe")),
 ]
 
 

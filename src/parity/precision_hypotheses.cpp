@@ -1,0 +1,181 @@
+// Numbers of another type than the engine's own: a softmax or rotary tables in two bytes, values past the largest float16.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/float_bits.h"
+#include "graph/builder.h"
+#include "parity/hypothesis.h"
+#include "parity/weighted_values.h"
+
+namespace plumb {
+namespace {
+
+using Round = double (*)(double);
+
+double to_bfloat16(double value) {
+  return round_to_bfloat16(static_cast<float>(value));
+}
+
+double to_float16(double value) {
+  return half_to_float(float_to_half(static_cast<float>(value)));
+}
+
+constexpr std::pair<const char*, Round> kTypes[] = {{"bfloat16", to_bfloat16}, {"float16", to_float16}};
+
+Hypothesis rounding(std::string row, std::string field, std::string cause, std::string expected, std::string found,
+                    std::function<bool(const Stage&)> concerns, Computation computation) {
+  Hypothesis hypothesis = computing(std::move(row), std::move(field), std::move(cause), std::move(expected), std::move(found),
+                                    std::move(concerns), std::move(computation));
+  hypothesis.rounds = true;
+  return hypothesis;
+}
+
+bool is_softmax(const Stage& stage) {
+  return std::holds_alternative<Attend>(stage.operation) && stage.params.empty();
+}
+
+// The probabilities, and with `scores` what they are taken from, are rounded.
+Computation softmax_in(Round round, bool scores) {
+  return [round, scores](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+    std::vector<Tensor> result = run_stage(stage, operands, context);
+    const auto keys = static_cast<std::size_t>(result[0].shape.back());
+    const std::size_t rows = keys > 0 ? result[0].data.size() / keys : 0;
+    for (std::size_t row = 0; row < rows; ++row) {
+      const auto from = std::span(result[0].data).subspan(row * keys, keys);
+      const auto to = std::span(result[1].data).subspan(row * keys, keys);
+      double largest = -std::numeric_limits<double>::infinity();
+      for (const double score : from)
+        largest = std::max(largest, scores ? round(score) : score);
+      if (!std::isfinite(largest)) continue;
+      double total = 0;
+      for (std::size_t j = 0; j < keys; ++j)
+        total += to[j] = std::isfinite(from[j]) ? std::exp((scores ? round(from[j]) : from[j]) - largest) : 0;
+      for (double& prob : to)
+        prob = round(prob / total);
+    }
+    weigh_again(stage, operands, result, std::vector<bool>(rows, true));
+    return result;
+  };
+}
+
+void softmax_hypotheses(std::vector<Hypothesis>& list) {
+  for (const auto& [type, round] : kTypes) {
+    for (const bool scores : {true, false}) {
+      list.push_back(rounding("48", "attend.softmax_precision", "attention's softmax is taken in a coarser type", "as the engine's own",
+                              std::string(scores ? "" : "probabilities alone in ") + type, is_softmax, softmax_in(round, scores)));
+    }
+  }
+}
+
+bool is_rope(const Stage& stage) {
+  return std::holds_alternative<Rope>(stage.operation);
+}
+
+// Cosines and sines come from the stage itself: rotated, a pair (1, 0) is (cos, sin).
+Computation tables_in(Round round) {
+  return [round](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+    const auto& op = std::get<Rope>(stage.operation);
+    const Tensor& x = *operands.inputs[0];
+    const auto head_dim = static_cast<std::size_t>(x.shape.back());
+    const auto half = static_cast<std::size_t>(op.dims / 2);
+    const std::size_t begin = op.slice == RopeSlice::kFirst ? 0 : head_dim - static_cast<std::size_t>(op.dims);
+    const bool split = op.pairing == RopePairing::kHalfSplit;
+    const auto first_of = [&](std::size_t i) { return begin + (split ? i : 2 * i); };
+    const auto second_of = [&](std::size_t i) { return begin + (split ? i + half : 2 * i + 1); };
+    Tensor units({x.tokens(), 1, x.shape.back()});
+    for (std::int64_t t = 0; t < x.tokens(); ++t) {
+      for (std::size_t i = 0; i < half; ++i)
+        units.row(t)[first_of(i)] = 1;
+    }
+    Stage of_units = stage;
+    of_units.outputs[0].shape = {1, x.shape.back()};
+    StageOperands unit = operands;
+    unit.inputs[0] = &units;
+    const Tensor tables = run_stage(of_units, unit, context)[0];
+    Tensor y = x;
+    for (std::int64_t t = 0; t < x.tokens(); ++t) {
+      for (std::size_t head = 0; head < y.row(t).size(); head += head_dim) {
+        for (std::size_t i = 0; i < half; ++i) {
+          const double cos = round(tables.row(t)[first_of(i)]);
+          const double sin = round(tables.row(t)[second_of(i)]);
+          double& a = y.row(t)[head + first_of(i)];
+          double& b = y.row(t)[head + second_of(i)];
+          const double turned = context.numerics.activation(a * cos - b * sin);
+          b = context.numerics.activation(b * cos + a * sin);
+          a = turned;
+        }
+      }
+    }
+    return std::vector<Tensor>{std::move(y)};
+  };
+}
+
+bool is_router(const Stage& stage) {
+  return std::holds_alternative<Router>(stage.operation);
+}
+
+// The scores are rounded, and what is taken of them; a choice that ties then is not looked at.
+Computation scores_in(Round round) {
+  return [round](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+    const auto& op = std::get<Router>(stage.operation);
+    std::vector<Tensor> result = run_stage(stage, operands, context);
+    for (double& score : result[0].data)
+      score = round(score);
+    for (std::int64_t t = 0; t < result[2].tokens(); ++t) {
+      const auto weights = result[2].row(t);
+      double sum = op.sum_epsilon;
+      for (std::size_t i = 0; i < weights.size(); ++i) {
+        const bool whole = op.order == RouterOrder::kScoreThenSelect && op.selection_bias != SelectionBias::kChoiceAndWeight;
+        weights[i] = whole ? result[0].row(t)[static_cast<std::size_t>(result[1].row(t)[i])] : round(weights[i] / op.scale);
+        sum += weights[i];
+      }
+      for (double& weight : weights)
+        weight = weight / (op.renormalise ? sum : 1) * op.scale;
+    }
+    return result;
+  };
+}
+
+// What passes 65504 is infinite from there on. About every stage at once: an engine that computes in float16 does so everywhere.
+Hypothesis overflow() {
+  constexpr double kLargest = 65504;
+  constexpr double kRoundsUp = 65520;  // the first number that is not rounded to it
+  auto hypothesis = computing(
+      "57", "run.largest", "values pass the largest float16", std::string("finite"), kLargest, [](const Stage&) { return true; },
+      [](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+        std::vector<Tensor> result = run_stage(stage, operands, context);
+        for (Tensor& output : result) {
+          for (double& value : output.data)
+            value = std::abs(value) < kRoundsUp ? value : std::copysign(std::numeric_limits<double>::infinity(), value);
+        }
+        return result;
+      });
+  hypothesis.everywhere = true;
+  return hypothesis;
+}
+
+}  // namespace
+
+std::vector<Hypothesis> precision_hypotheses(const BoundGraph& network, int index) {
+  const Stage& stage = stage_at(network, index);
+  std::vector<Hypothesis> list;
+  if (is_softmax(stage)) softmax_hypotheses(list);
+  if (is_rope(stage)) {
+    for (const auto& [type, round] : kTypes) {
+      list.push_back(rounding("37", "rope.table_precision", "cosines and sines are rounded to a coarser type", "float32", type, is_rope,
+                              tables_in(round)));
+    }
+  }
+  if (is_router(stage)) {
+    for (const auto& [type, round] : kTypes) {
+      list.push_back(rounding("52", "router.score_precision", "the router's scores are rounded to a coarser type", "float32", type, is_router,
+                              scores_in(round)));
+    }
+  }
+  const bool chooses = std::holds_alternative<Router>(stage.operation) || std::holds_alternative<Index>(stage.operation);
+  if (!chooses) list.push_back(overflow());
+  return list;
+}
+
+}  // namespace plumb
