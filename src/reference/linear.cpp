@@ -1,6 +1,7 @@
 // Projections: the embedding's rows, y = W x + b, and the head. transformers rounds a projection
 // once, after the bias.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <span>
 
@@ -58,8 +59,12 @@ double packed_dot(const GroupedRow& row, std::span<const double> x, const Numeri
 }  // namespace
 
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-__attribute__((target_clones("avx512f", "avx2", "default")))
+#define PLUMB_EACH_VECTOR_WIDTH __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define PLUMB_EACH_VECTOR_WIDTH
 #endif
+
+PLUMB_EACH_VECTOR_WIDTH
 double
 dot(const double* a, const double* b, std::int64_t n) {
   constexpr std::int64_t kLanes = 16;
@@ -76,6 +81,78 @@ dot(const double* a, const double* b, std::int64_t n) {
     total += sum;
   return total;
 }
+
+namespace {
+
+using Eight = double __attribute__((vector_size(64)));
+
+inline void load_eight(const double* from, Eight& to) {
+  __builtin_memcpy(&to, from, sizeof(to));
+}
+
+// dot() of some rows with tokens x and y, to its bits: every sum keeps its sixteen lanes, and what is loaded serves several.
+template <int kRows>
+[[gnu::always_inline]] inline void dots(const double* const* rows, const double* x, const double* y, std::int64_t n, double* out) {
+  constexpr std::int64_t kLanes = 16;
+  Eight sums[2 * kRows][2] = {};
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int half = 0; half < 2; ++half) {
+      Eight xs;
+      Eight ys;
+      load_eight(x + i + 8 * half, xs);
+      load_eight(y + i + 8 * half, ys);
+      for (int r = 0; r < kRows; ++r) {
+        Eight w;
+        load_eight(rows[r] + i + 8 * half, w);
+        sums[2 * r][half] += w * xs;
+        sums[2 * r + 1][half] += w * ys;
+      }
+    }
+  }
+  for (int s = 0; s < 2 * kRows; ++s) {
+    const double* row = rows[s / 2];
+    const double* token = s % 2 == 0 ? x : y;
+    double lanes[kLanes];
+    __builtin_memcpy(lanes, sums[s], sizeof(lanes));
+    for (std::int64_t lane = 0; i + lane < n; ++lane)
+      lanes[lane] += row[i + lane] * token[i + lane];
+    double total = 0;
+    for (const double sum : lanes)
+      total += sum;
+    out[s] = total;
+  }
+}
+
+PLUMB_EACH_VECTOR_WIDTH
+void
+dots_of_two(const double* const* rows, const double* x, const double* y, std::int64_t n, double* out) {
+  dots<2>(rows, x, y, n, out);
+}
+
+#if defined(__x86_64__)
+// Sixteen sums of eight lanes, for which other instruction sets have too few registers.
+__attribute__((target("avx512f"))) void dots_of_four(const double* const* rows, const double* x, const double* y, std::int64_t n, double* out) {
+  dots<4>(rows, x, y, n, out);
+}
+
+bool has_avx512() {
+  static const bool has = __builtin_cpu_supports("avx512f") != 0;
+  return has;
+}
+#else
+void dots_of_four(const double* const* rows, const double* x, const double* y, std::int64_t n, double* out) {
+  dots<4>(rows, x, y, n, out);
+}
+
+bool has_avx512() {
+  return false;
+}
+#endif
+
+constexpr std::size_t kMostRows = 4;  // at a time
+
+}  // namespace
 
 std::vector<double> read_vector(const Weight& weight, const Numerics& numerics) {
   std::vector<double> values(static_cast<std::size_t>(weight.rows() * weight.row_length()));
@@ -123,16 +200,41 @@ void multiply(const Tensor& input, const Weight& weight, const Weight* bias_weig
   const std::int64_t groups = x.width() / in;
   PLUMB_CHECK(x.width() == groups * in && y.width() == weight.rows() &&
               weight.rows() % groups == 0);
+  // Some rows at a time, for two tokens at a time.
+  const bool joined = groups == 1 && x.tokens() > 1 && roundings.data.empty() && !(numerics.mlx() && weight.grouped_row(0));
   for_rows(context, weight.rows(), in * (x.tokens() + 1),
            [&](std::int64_t begin, std::int64_t end) {
              std::vector<double> row(static_cast<std::size_t>(in));
+             std::array<std::vector<double>, kMostRows> several;
+             const auto read = [&](std::int64_t o, std::vector<double>& into) {
+               into.resize(static_cast<std::size_t>(in));
+               weight.read_row(o, into);
+               if (!numerics.narrow()) return;
+               for (double& value : into)
+                 value = numerics.parameter(value);
+             };
              for (std::int64_t o = begin; o < end; ++o) {
-               weight.read_row(o, row);
-               const auto packed = numerics.mlx() ? weight.grouped_row(o) : std::nullopt;
-               if (numerics.narrow()) {
-                 for (double& value : row)
-                   value = numerics.parameter(value);
+               const std::size_t together = !joined ? 1 : has_avx512() && o + 4 <= end ? 4 : o + 2 <= end ? 2 : 1;
+               if (together > 1) {
+                 const double* rows[kMostRows];
+                 for (std::size_t r = 0; r < together; ++r) {
+                   read(o + static_cast<std::int64_t>(r), several[r]);
+                   rows[r] = several[r].data();
+                 }
+                 for (std::int64_t t = 0; t < x.tokens(); t += 2) {
+                   const std::int64_t other = std::min(t + 1, x.tokens() - 1);  // an odd one counts twice
+                   double sums[2 * kMostRows];
+                   (together == 4 ? dots_of_four : dots_of_two)(rows, x.row(t).data(), x.row(other).data(), in, sums);
+                   for (std::size_t s = 0; s < 2 * together; ++s) {
+                     const auto at = static_cast<std::size_t>(o) + s / 2;
+                     y.row(s % 2 == 0 ? t : other)[at] = round(bias.empty() ? sums[s] : sums[s] + bias[at]);
+                   }
+                 }
+                 o += static_cast<std::int64_t>(together) - 1;
+                 continue;
                }
+               read(o, row);
+               const auto packed = numerics.mlx() ? weight.grouped_row(o) : std::nullopt;
                for (std::int64_t t = 0; t < x.tokens(); ++t) {
                  const double* group = x.row(t).data() + o / (weight.rows() / groups) * in;
                  double sum =
