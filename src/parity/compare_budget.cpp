@@ -51,15 +51,29 @@ const Kind& kind_of(const Trace& trace) {
 
 }  // namespace
 
-double run_unit(const Trace& trace) {
-  // llama.cpp and our cpu executor hold float32 and multiply in half or in eight bits: operands near a step fall either way.
-  constexpr double kOperands = 0x1p-12;
-  const double unit = kind_of(trace).unit;
+namespace {
+
+// llama.cpp and our cpu executor hold float32 and multiply in half or in eight bits.
+bool rounds_operands(const Trace& trace) {
   const TraceManifest& manifest = trace.manifest();
   const auto narrow = [&](Precision precision) {
     return manifest.precision == to_string(precision) && Numerics(precision).rounds_operands();
   };
-  return is_llama_cpp(manifest.engine_name) || std::ranges::any_of(kPrecisions, narrow) ? std::max(unit, kOperands) : unit;
+  return is_llama_cpp(manifest.engine_name) || std::ranges::any_of(kPrecisions, narrow);
+}
+
+}  // namespace
+
+double run_unit(const Trace& trace) {
+  constexpr double kFallEitherWay = 0x1p-12;  // operands near a step
+  const double unit = kind_of(trace).unit;
+  return rounds_operands(trace) ? std::max(unit, kFallEitherWay) : unit;
+}
+
+double unit_between(const Trace& a, const Trace& b) {
+  constexpr double kEightBits = 0x1p-9;  // what a product loses to operands of eight bits: 3e-3 to 4e-3
+  const double unit = std::max(run_unit(a), run_unit(b));
+  return rounds_operands(a) == rounds_operands(b) ? unit : std::max(unit, kEightBits);
 }
 
 std::string run_dtype(const Trace& trace) {

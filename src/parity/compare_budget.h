@@ -12,6 +12,9 @@ namespace plumb {
 // run of llama.cpp, and of a profile that multiplies as it or as our cpu executor does, 2^-12: operands are narrower.
 double run_unit(const Trace& trace);
 
+// The unit in which two runs may be apart: the coarser's, and 2^-9 where one of them alone rounds operands.
+double unit_between(const Trace& a, const Trace& b);
+
 // The word for it: "float32".
 std::string run_dtype(const Trace& trace);
 

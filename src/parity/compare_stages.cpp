@@ -49,7 +49,7 @@ bool before_mixing(std::string_view role) {
 class Comparer {
  public:
   Comparer(const Trace& a, const Trace& b)
-      : a_(a), b_(b), left_(a), right_(b), noise_(std::max(run_unit(a), run_unit(b))) {}
+      : a_(a), b_(b), left_(a), right_(b), noise_(unit_between(a, b)) {}
 
   Result<Comparison> run() {
     PLUMB_TRY_STATUS(check_models(a_, b_, result_.notes));

@@ -4,6 +4,7 @@ Honest pairs come from the checkpoints of tests/data; the planted faults lie in 
 it did not run, and fails where CI is set.
 """
 
+import gzip
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import checkpoints
+import plumb as package
 import pytest
 import torch
 from pages import Page, hold_self_contained
@@ -99,6 +101,55 @@ def test_planted_faults_are_found_where_they_are():
         if expected == "differ":
             assert re.fullmatch(wanted["stage"], answer["first_fault"]), (name, answer["summary"])
             assert "B does not" in answer["summary"], (name, answer["summary"])
+
+
+# What llama-eval-callback printed of honest runs: named after checkpoint, type, and whether attention was fused.
+RECORDED = ("llama-Q8_0-0", "olmoe-Q4_K_M-0", "qwen3-BF16-0", "qwen3-Q4_0-0")
+
+
+def recorded(name, folder):
+    """The recording as a trace, and the GGUF that llama.cpp ran."""
+    checkpoint, kind, _ = name.split("-")
+    with gzip.open(ROOT / "tests/data/llama_cpp/whole" / f"{name}.txt.gz", "rt") as lines:
+        trace = package.read_llama_cpp(lines)
+    trace.write(folder / "llama.trace")
+    code, _, said = run("convert", checkpoints.folder(checkpoint), folder / "model.gguf", "--type", kind)
+    assert code == 0, said
+    return trace, folder / "llama.trace", folder / "model.gguf"
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_llama_cpp_printed_agrees(name, tmp_path):
+    """With the file that it ran, with a trace in its own arithmetic, and with one in float32, which rounds no operands."""
+    values, llama, model = recorded(name, tmp_path)
+    code, answer = compare(llama, model)
+    assert (code, answer["verdict"]) == (0, "agree"), answer["summary"]
+    assert len(answer["stages"]) > 10 and max(stage["r_a"] or 0 for stage in answer["stages"]) < 2
+    for precision in ("ggml", "fp32"):
+        ours = trace(model, values.token_ids, tmp_path / f"{precision}.trace", "--precision", precision)
+        for a, b in ((llama, ours), (ours, llama)):
+            code, answer = compare(a, b)
+            assert (code, answer["verdict"]) == (0, "agree"), (precision, answer["summary"])
+
+
+@pytest.mark.parametrize(("name", "key", "stage"), [("qwen3-BF16-0", "rope_theta", "attn.(q|k)_rope"), ("qwen3-Q4_0-0", "rms_norm_eps", "attn.norm")])
+def test_what_llama_cpp_printed_differs_from_another_model(name, key, stage, tmp_path):
+    """From a checkpoint that asks for a thousand times the base, or the epsilon."""
+    _, llama, _ = recorded(name, tmp_path)
+    checkpoint, kind, _ = name.split("-")
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in checkpoints.folder(checkpoint).iterdir():
+        if path.is_file() and path.name != "config.json":
+            (other / path.name).symlink_to(path)
+    config = json.loads((checkpoints.folder(checkpoint) / "config.json").read_text())
+    held = config if key in config else config["rope_parameters"]
+    held[key] *= 1000
+    (other / "config.json").write_text(json.dumps(config))
+    code, _, said = run("convert", other, tmp_path / "other.gguf", "--type", kind)
+    assert code == 0, said
+    code, answer = compare(llama, tmp_path / "other.gguf")
+    assert (code, answer["verdict"]) == (1, "differ") and re.fullmatch(rf"layers\.0\.{stage}", answer["first_fault"]), answer["summary"]
 
 
 def test_what_has_no_answer_exits_2(qwen3, tmp_path):
