@@ -10,6 +10,7 @@
 #include "parity/reported.h"
 #include "parity/structure.h"
 #include "parity/tell_apart.h"
+#include "parity/weak_faults.h"
 
 namespace plumb {
 namespace {
@@ -451,7 +452,9 @@ Explanation Explainer::run() {
 }  // namespace
 
 Explanation explain(Checker& checker, const Config& config, const std::vector<Check>& checks, Progress& progress) {
-  return Explainer(checker, config, checks, progress).run();
+  Explanation explanation = Explainer(checker, config, checks, progress).run();
+  add_weak_faults(checker, config, checks, progress, explanation);
+  return explanation;
 }
 
 }  // namespace plumb

@@ -121,7 +121,7 @@ std::vector<Precision> likely_profiles(const BoundGraph& network, SuspectType ty
 
 Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, SuspectType type,
                          const std::string& engine, ThreadPool& pool) {
-  if (type != SuspectType::kFloat32 || captured.steps().empty()) return {type, Precision::kFp64, profiles_of(type, engine)};
+  if (type != SuspectType::kFloat32 || captured.steps().empty()) return {type, Precision::kFp64, profiles_of(type, engine), names(engine, {"mlx", "transformers"})};
   const auto [formula, by_attention] = formula_of(network, captured, pool);
   const bool ggml = formula ? Numerics(*formula).ggml() : is_llama_cpp(engine);
   if (ggml && !by_attention) return {type, Precision::kGgmlFlash, {Precision::kGgmlFlash, Precision::kGgml}};

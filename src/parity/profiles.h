@@ -36,6 +36,7 @@ struct Arithmetic {
   Precision formula;
   // In which an engine of the type may have run, that of the engine's name first.
   std::vector<Precision> profiles;
+  bool named = false;  // the engine says that it is one whose roundings a profile follows
 };
 
 // `engine`: the suspect's name for itself, or "".
