@@ -51,7 +51,7 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
       benchmark::Counter(static_cast<double>(plumb::cpu::panel_bytes(form, kColumns)), benchmark::Counter::kIsIterationInvariantRate);
 }
 
-void attention(benchmark::State& state, Isa isa) {
+void attention(benchmark::State& state, Isa isa, bool rounded) {
   const Kernels& kernels = plumb::cpu::kernels_for(isa);
   constexpr std::int64_t kDim = 128;
   const std::int64_t keys = state.range(0);
@@ -72,8 +72,10 @@ void attention(benchmark::State& state, Isa isa) {
   }
   const std::vector<std::int64_t> first(static_cast<std::size_t>(vectors), 0);
   const std::vector<std::int64_t> end(static_cast<std::size_t>(vectors), keys);
+  const auto type = rounded ? plumb::cpu::CacheType::kInt16 : plumb::cpu::CacheType::kF32;
+  const auto attend = rounded ? kernels.attend_int16 : kernels.attend;
   for (auto _ : state) {
-    kernels.attend({.type = plumb::cpu::CacheType::kF32, .queries = queries.data(), .outputs = outputs.data(), .first = first.data(), .end = end.data(),
+    attend({.type = type, .queries = queries.data(), .outputs = outputs.data(), .first = first.data(), .end = end.data(),
                     .keys = key_blocks.data(), .values = key_blocks.data(), .sinks = nullptr, .vectors = vectors,
                     .key_dim = kDim, .value_dim = kDim, .scale = 0.1F, .soft_cap = 0, .scratch = scratch.data(),
                     .scores = nullptr, .probabilities = nullptr});
@@ -111,8 +113,12 @@ int main(int argc, char** argv) {
                                    [isa, product](benchmark::State& state) { products(state, isa, product.form, product.path); })
           ->Args({1, 1})->Args({8, 1})->Args({256, 1})->Args({1, 4096});
     }
-    benchmark::RegisterBenchmark((prefix + "attention").c_str(), [isa](benchmark::State& state) { attention(state, isa); })
-        ->Args({1024, 2})->Args({1024, 32});
+    for (const bool rounded : {false, true}) {
+      if (rounded && plumb::cpu::kernels_for(isa).attend_int16 == nullptr) continue;
+      benchmark::RegisterBenchmark((prefix + (rounded ? "attention_int16" : "attention")).c_str(),
+                                   [isa, rounded](benchmark::State& state) { attention(state, isa, rounded); })
+          ->Args({1024, 2})->Args({1024, 32})->Args({1024, 128});
+    }
   }
   benchmark::Initialize(&argc, argv);
   benchmark::RunSpecifiedBenchmarks();

@@ -209,7 +209,7 @@ Attention attention(const Kernels& kernels, CacheType type, std::int64_t dim, st
     sink.push_back(static_cast<float>(vector % 3));
   }
   std::vector<float> scratch(static_cast<std::size_t>(attend_scratch(count, dim, dim)));
-  kernels.attend({type, queries.data(), outputs.data(), first.data(), end.data(), keys.data(), values.data(),
+  (type == CacheType::kInt16 ? kernels.attend_int16 : kernels.attend)({type, queries.data(), outputs.data(), first.data(), end.data(), keys.data(), values.data(),
                   sinks ? sink.data() : nullptr, count, dim, dim, 0.3F, cap, scratch.data(), scores.data(),
                   probabilities.data()});
   return result;
@@ -236,6 +236,28 @@ void check_attention(const Kernels& own, const Kernels& plain) {
         const Attention exact = attention(plain, CacheType::kF32, dim, kVectors, 0, kVectors, window, cap, window > 0);
         const double limits[] = {1e-6, 1e-3, 6e-3, 2e-2};
         expect(distance(a.out, exact.out) < limits[static_cast<int>(type)], own.name, what + ": far from float32");
+      }
+    }
+  }
+}
+
+// Integers are not the portable float32's: their distance is what numerics.md says, and no query depends on its neighbours.
+void check_int16_attention(const Kernels& own, const Kernels& plain) {
+  if (own.attend_int16 == nullptr) return;
+  constexpr std::int64_t kVectors = 45;  // more than meet a block together
+  for (const std::int64_t dim : {1, 8, 40, 128, 200}) {
+    for (const std::int64_t window : {0, 30}) {
+      const float cap = window > 0 ? 5.0F : 0.0F;
+      const std::string what = "attention in integers, " + std::to_string(dim) + " channels, window " + std::to_string(window);
+      const Attention a = attention(own, CacheType::kInt16, dim, kVectors, 0, kVectors, window, cap, window > 0);
+      const Attention b = attention(plain, CacheType::kF32, dim, kVectors, 0, kVectors, window, cap, window > 0);
+      expect(distance(a.scores, b.scores) < 1.5e-4, own.name, what + ", scores");
+      expect(distance(a.out, b.out) < 7e-4, own.name, what);
+      expect(distance(a.out, b.out) > 1e-6, own.name, what + ": not rounded");
+      for (std::int64_t i = 0; i < kVectors; i += 4) {
+        const Attention alone = attention(own, CacheType::kInt16, dim, kVectors, i, i + 1, window, cap, window > 0);
+        expect(std::memcmp(alone.out.data(), a.out.data() + i * dim, static_cast<std::size_t>(dim) * 4) == 0, own.name,
+               what + ": a query alone");
       }
     }
   }
@@ -305,6 +327,7 @@ int main() {
     check_products(own, kPortableKernels);
     check_quantise(own);
     check_attention(own, kPortableKernels);
+    check_int16_attention(own, kPortableKernels);
     check_rows(own, kPortableKernels);
   }
   std::printf("%d checks of %s: %d findings\n", checks, names.c_str(), findings);

@@ -54,6 +54,7 @@ struct Operands {
   const Stage* stage;
   std::vector<const Array*> inputs;
   const StageWeights* weights;
+  bool rounded_attention = false;  // attention's products are from integers
 
   template <class T>
   T& state(const Segment& segment, std::size_t which = 0) const {

@@ -28,9 +28,9 @@ constexpr std::int64_t kMostPositions = 1 << 24;
 
 class CpuSequence final : public Sequence {
  public:
-  CpuSequence(const Graph& graph, CacheType cache) {
-    for (const State& state : graph.states)
-      states.push_back(empty_state(state, cache));
+  CpuSequence(const Graph& graph, std::span<const CacheType> caches) {
+    for (std::size_t i = 0; i < graph.states.size(); ++i)
+      states.push_back(empty_state(graph.states[i], caches[i]));
   }
   std::int64_t length() const override { return fed; }
 
@@ -54,10 +54,20 @@ class CpuExecutor final : public Executor {
         kernels_(kernels_for(options.isa)),
         pool_(options.threads),
         plan_(make_plan(network)),
-        vocab_(network.graph.output(network.graph.logits).shape[0]) {}
+        vocab_(network.graph.output(network.graph.logits).shape[0]),
+        caches_(network.graph.states.size(), options.cache) {
+    const auto& stages = network.graph.stages;
+    for (std::size_t i = 0; i < stages.size(); ++i) {
+      rounded_attention_.push_back(options.cache == CacheType::kF32 &&
+                                   rounds_attention(plan_.values_from[i], options.activations, kernels_));
+      if (!rounded_attention_[i]) continue;
+      for (const int state : stages[i].states)
+        caches_[static_cast<std::size_t>(state)] = CacheType::kInt16;
+    }
+  }
 
   std::unique_ptr<Sequence> start() const override {
-    return std::make_unique<CpuSequence>(network_.graph, options_.cache);
+    return std::make_unique<CpuSequence>(network_.graph, caches_);
   }
 
   std::unique_ptr<Sequence> fork(const Sequence& sequence) const override {
@@ -126,6 +136,8 @@ class CpuExecutor final : public Executor {
   mutable double pass_seconds_ = 0;  // of the last pass, without packing
   Plan plan_;
   std::int64_t vocab_;
+  std::vector<bool> rounded_attention_;  // by stage
+  std::vector<CacheType> caches_;        // by state
 };
 
 bool keeps_keys(const Graph& graph) {
@@ -179,7 +191,8 @@ void CpuExecutor::compute(std::size_t index, const Context& context,
                           std::vector<Outputs>& values) const {
   const auto operands_of = [&](std::size_t i) {
     const Stage& stage = network_.graph.stages[i];
-    Operands operands = {.stage = &stage, .inputs = {}, .weights = &plan_.weights[i]};
+    Operands operands = {
+        .stage = &stage, .inputs = {}, .weights = &plan_.weights[i], .rounded_attention = rounded_attention_[i]};
     for (const Value input : stage.inputs) {
       operands.inputs.push_back(
           &values[static_cast<std::size_t>(input.stage)][static_cast<std::size_t>(input.output)]);

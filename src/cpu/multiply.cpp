@@ -129,6 +129,12 @@ ActivationForm activations_for(const Matrix& matrix, Activations activations, co
   return kernels.multiply_split != nullptr ? ActivationForm::kSplit : ActivationForm::kFloat;
 }
 
+bool rounds_attention(const Matrix* values, Activations activations, const Kernels& kernels) {
+  if (values == nullptr || kernels.attend_int16 == nullptr) return false;
+  const ActivationForm form = activations_for(*values, activations, kernels);
+  return form == ActivationForm::kInt8 || form == ActivationForm::kBf16;
+}
+
 namespace {
 
 void pack_while_there_is_time(const Context& context, Matrix& matrix) {

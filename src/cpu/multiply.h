@@ -24,6 +24,10 @@ enum class ActivationForm : std::uint8_t { kFloat, kInt8, kBf16, kSplit };
 // In which form activations meet this matrix.
 ActivationForm activations_for(const Matrix& matrix, Activations activations, const Kernels& kernels);
 
+// Whether attention's products are from integers: where the projection of its values (null: none is known) meets rounded
+// activations too, and the instruction set has such products.
+bool rounds_attention(const Matrix* values, Activations activations, const Kernels& kernels);
+
 // All of them, shared among the threads at once. Products of one x prepare it once.
 void multiply(const Context& context, std::span<const Product> products);
 

@@ -119,6 +119,17 @@ void place_matrices(Plan& plan) {
   }
 }
 
+// The projection that a stage's values (its third input) are parts of.
+const Matrix* values_of(const Graph& graph, const Stage& stage, const Plan& plan) {
+  if (!std::holds_alternative<Attend>(stage.operation)) return nullptr;
+  auto at = static_cast<std::size_t>(stage.inputs[2].stage);
+  while (!std::holds_alternative<Linear>(graph.stages[at].operation)) {
+    if (graph.stages[at].inputs.empty()) return nullptr;
+    at = static_cast<std::size_t>(graph.stages[at].inputs[0].stage);
+  }
+  return plan.weights[at].matrices[0];
+}
+
 }  // namespace
 
 Plan make_plan(const BoundGraph& network) {
@@ -135,6 +146,7 @@ Plan make_plan(const BoundGraph& network) {
                      "; the reference executor does";
     }
     plan.weights.push_back(weights_of(stage, network, plan));
+    plan.values_from.push_back(values_of(graph, stage, plan));
   }
   plan.last_use[static_cast<std::size_t>(graph.logits.stage)] = graph.stages.size();
   place_matrices(plan);

@@ -18,6 +18,9 @@ struct Plan {
   std::vector<std::size_t> last_use;                // by stage: the last stage that reads it
   std::vector<std::vector<std::size_t>> together;   // by stage: the linear stages that it computes, itself first
   std::vector<std::pair<const Rope*, const Rope*>> same_rope;
+  // By stage: the matrix that attention's values come from; null elsewhere, and where none is found. What it is multiplied with
+  // decides whether attention rounds too.
+  std::vector<const Matrix*> values_from;
   std::optional<std::string> refusal;               // names the first stage that cannot run
 };
 

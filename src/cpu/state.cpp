@@ -9,7 +9,7 @@
 namespace plumb::cpu {
 
 std::string_view to_string(CacheType type) {
-  constexpr std::string_view kNames[] = {"f32", "f16", "bf16", "q8_0"};
+  constexpr std::string_view kNames[] = {"f32", "f16", "bf16", "q8_0", "int16"};
   return kNames[static_cast<std::size_t>(type)];
 }
 

@@ -73,7 +73,7 @@ struct Formula {
 };
 
 Formula formula_of(const BoundGraph& network, const Captured& captured, ThreadPool& pool) {
-  constexpr std::array kFormulas = {Precision::kFp64, Precision::kGgmlFlash, Precision::kGgml, Precision::kCpuInt8};
+  constexpr std::array kFormulas = {Precision::kFp64, Precision::kGgmlFlash, Precision::kGgml, Precision::kCpuInt16, Precision::kCpuInt8};
   constexpr std::size_t kEnough = 6;  // of either kind
   constexpr double kSums = 64 * 0x1p-24;  // what float32 and the order of summation cost tells nothing about operands
   const Patch nothing;
@@ -111,7 +111,7 @@ Formula formula_of(const BoundGraph& network, const Captured& captured, ThreadPo
 std::vector<Precision> likely_profiles(const BoundGraph& network, SuspectType type, const std::string& engine) {
   if (type == SuspectType::kFloat32) {
     if (is_llama_cpp(engine)) return {Precision::kGgmlFlash, Precision::kGgml};
-    if (names(engine, {"plumb"}) && has_int8(network)) return {Precision::kFp32, Precision::kCpuInt8};
+    if (names(engine, {"plumb"}) && has_int8(network)) return {Precision::kFp32, Precision::kCpuInt16, Precision::kCpuInt8};
     return {Precision::kFp32};
   }
   auto profiles = profiles_of(type, engine);
@@ -127,6 +127,8 @@ Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, Su
   if (ggml && !by_attention) return {type, Precision::kGgmlFlash, {Precision::kGgmlFlash, Precision::kGgml}};
   if (!formula || *formula == Precision::kFp64)
     return {type, Precision::kFp64, formula ? profiles_of(type, engine) : likely_profiles(network, type, engine)};
+  if (Numerics(*formula).engine() == Engine::kCpu && !by_attention)
+    return {type, Precision::kCpuInt16, {Precision::kCpuInt16, Precision::kCpuInt8}};
   return {type, *formula, {*formula}};
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/check.h"
 #include "reference/ggml.h"
+#include "reference/int16.h"
 #include "reference/kernels.h"
 
 namespace plumb::reference {
@@ -39,13 +40,16 @@ namespace {
 
 void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
             const Numerics& numerics) {
-  const auto grow = [&](Tensor& held, const Tensor& added) {
+  const auto grow = [&](Tensor& held, const Tensor& added, Int16Rows rows) {
+    const auto before = held.data.size();
     for (const double value : added.data)
       held.data.push_back(numerics.ggml() ? as_half(value) : value);
     held.shape[0] += added.tokens();
+    if (numerics.precision() == Precision::kCpuInt16)
+      round_int16(std::span(held.data).subspan(before), added.shape.back(), rows);
   };
-  grow(cache.keys, k);
-  grow(cache.values, v);
+  grow(cache.keys, k, Int16Rows::kByLength);
+  grow(cache.values, v, Int16Rows::kByLargest);
   for (const double position : positions.data)
     cache.positions.push_back(static_cast<std::int64_t>(position));
 }
@@ -61,9 +65,13 @@ double score_of(const Attend& op, double product, const Numerics& numerics) {
   return score;
 }
 
-// Queries as they meet the keys: mlx scales them first, ggml rounds them to the cache's type.
+// Queries as they meet the keys: mlx scales them first, ggml rounds them to the cache's type, our cpu executor to 16 bits.
 Tensor queries_of(const Attend& op, const Tensor& q, const Numerics& numerics) {
   Tensor changed = q;
+  if (numerics.engine() == Engine::kCpu) {
+    round_int16(changed.data, q.shape.back(), Int16Rows::kByLength);
+    return changed;
+  }
   for (double& value : changed.data)
     value = numerics.mlx() ? numerics.activation(value * numerics.activation(op.scale)) : as_half(value);
   return changed;
@@ -132,7 +140,8 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
   const std::vector<double> sinks =
       op.sinks ? read_vector(*operands.weights[0], numerics) : std::vector<double>{};
   const bool keep = context.all_outputs;
-  const Tensor changed = numerics.mlx() || numerics.ggml() ? queries_of(op, q, numerics) : Tensor();
+  const bool int16 = numerics.precision() == Precision::kCpuInt16;
+  const Tensor changed = numerics.mlx() || numerics.ggml() || int16 ? queries_of(op, q, numerics) : Tensor();
   const double* queries = changed.data.empty() ? q.data.data() : changed.data.data();
   const Shape matrix = {q.tokens(), q.shape[1], keep ? static_cast<std::int64_t>(keys) : 0};
   Tensor scores(matrix);
@@ -168,9 +177,11 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
           const auto value_of = [&](std::size_t j) {
             return cache.values.data.data() + ((first + j) * kv_heads + kv) * value_dim;
           };
+          const auto of_query = std::span(out.data).subspan(static_cast<std::size_t>(r) * value_dim, value_dim);
           if (numerics.precision() == Precision::kGgmlFlash)
-            flash(row, op.sinks ? std::optional(sinks[h]) : std::nullopt, value_of,
-                  std::span(out.data).subspan(static_cast<std::size_t>(r) * value_dim, value_dim));
+            flash(row, op.sinks ? std::optional(sinks[h]) : std::nullopt, value_of, of_query);
+          if (int16)
+            gather_int16(row, op.sinks ? std::optional(sinks[h]) : std::nullopt, cache.positions[first], value_of, of_query);
           // GptOss' eager_attention_forward subtracts the largest in the activation dtype; softmax
           // itself does so in float32.
           softmax(row, op.sinks ? std::optional(sinks[h]) : std::nullopt,
@@ -180,7 +191,7 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
             std::copy(row.begin(), row.end(),
                       probs.data.begin() + r * static_cast<std::int64_t>(keys) +
                           static_cast<std::int64_t>(first));
-          if (numerics.precision() == Precision::kGgmlFlash) continue;
+          if (numerics.precision() == Precision::kGgmlFlash || int16) continue;
           std::fill(sum.begin(), sum.end(), 0.0);
           for (std::size_t j = 0; j < count; ++j) {
             const double* value = value_of(j);

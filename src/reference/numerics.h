@@ -13,6 +13,7 @@
 //             is multiplied with (ggml.h), and attention's cache is float16
 //   ggml-flash  the same with flash attention, llama.cpp's default: values are summed in float16
 //   cpu-int8  as our own cpu executor where weights are quantised: what meets them is int8 with a scale for each 64 channels
+//   cpu-int16 the same where the instruction set has such products: attention's are from integers of 16 bits too (int16.h)
 #pragma once
 #include <array>
 #include <cstdint>
@@ -23,14 +24,14 @@
 
 namespace plumb {
 
-enum class Precision : std::uint8_t { kFp64, kFp32, kHfBf16, kHfFp16, kMlxBf16, kMlxFp16, kGgml, kGgmlFlash, kCpuInt8 };
+enum class Precision : std::uint8_t { kFp64, kFp32, kHfBf16, kHfFp16, kMlxBf16, kMlxFp16, kGgml, kGgmlFlash, kCpuInt8, kCpuInt16 };
 
 inline constexpr std::array kPrecisions = {Precision::kFp64,    Precision::kFp32,    Precision::kHfBf16, Precision::kHfFp16,
                                            Precision::kMlxBf16, Precision::kMlxFp16, Precision::kGgml, Precision::kGgmlFlash,
-                                           Precision::kCpuInt8};
+                                           Precision::kCpuInt8, Precision::kCpuInt16};
 
 constexpr std::string_view to_string(Precision precision) {
-  constexpr std::string_view kNames[] = {"fp64", "fp32", "hf-bf16", "hf-fp16", "mlx-bf16", "mlx-fp16", "ggml", "ggml-flash", "cpu-int8"};
+  constexpr std::string_view kNames[] = {"fp64", "fp32", "hf-bf16", "hf-fp16", "mlx-bf16", "mlx-fp16", "ggml", "ggml-flash", "cpu-int8", "cpu-int16"};
   return kNames[static_cast<std::size_t>(precision)];
 }
 
@@ -40,7 +41,8 @@ enum class ActivationType : std::uint8_t { kFloat64, kFloat32, kBfloat16, kFloat
 constexpr ActivationType activation_type(Precision precision) {
   constexpr ActivationType kTypes[] = {ActivationType::kFloat64,  ActivationType::kFloat32,  ActivationType::kBfloat16,
                                        ActivationType::kFloat16,  ActivationType::kBfloat16, ActivationType::kFloat16,
-                                       ActivationType::kFloat32,  ActivationType::kFloat32,  ActivationType::kFloat32};
+                                       ActivationType::kFloat32,  ActivationType::kFloat32,  ActivationType::kFloat32,
+                                       ActivationType::kFloat32};
   return kTypes[static_cast<std::size_t>(precision)];
 }
 
@@ -57,7 +59,7 @@ class Numerics {
   bool narrow() const { return type_ == ActivationType::kBfloat16 || type_ == ActivationType::kFloat16; }
   Engine engine() const {
     if (precision_ == Precision::kGgml || precision_ == Precision::kGgmlFlash) return Engine::kGgml;
-    if (precision_ == Precision::kCpuInt8) return Engine::kCpu;
+    if (precision_ == Precision::kCpuInt8 || precision_ == Precision::kCpuInt16) return Engine::kCpu;
     return precision_ == Precision::kMlxBf16 || precision_ == Precision::kMlxFp16 ? Engine::kMlx : Engine::kTransformers;
   }
   bool mlx() const { return engine() == Engine::kMlx; }

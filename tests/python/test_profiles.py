@@ -153,16 +153,25 @@ def test_llama_cpp_at_fault_is_named(plumb_binary, tmp_path, dump, key, factor, 
     assert abs(found / (holder[key] / factor) - 1) < 1e-3, found
 
 
+def attention_profile(trace):
+    """Where the instruction set has products of integers of 16 bits, attention's are such."""
+    path = json.loads((trace / "manifest.json").read_text())["engine"]["settings"]["path"]
+    return "cpu-int16" if any(name in path for name in ("avx512vnni", "avx512bf16", "amx")) else "cpu-int8"
+
+
 @pytest.mark.parametrize(("name", "kind"), [("llama", "Q4_0"), ("qwen3", "Q8_0"), ("demo-qwen3", "Q4_K_M"), ("olmoe", "Q4_1")])
 def test_the_cpu_executor_rounds_as_its_profile(plumb_binary, tmp_path, name, kind):
     model, out = tmp_path / "model.gguf", tmp_path / "cpu.trace"
     subprocess.run([plumb_binary, "convert", checkpoints.folder(name), model, "--type", kind], capture_output=True, check=True)
     command = [plumb_binary, "trace", model, "--ids", "5,17,42,33,8,21", "--executor", "cpu", "--steps", "2", "--out", out]
     subprocess.run(command, capture_output=True, check=True)
-    assert set(assert_benign(plumb_binary, out, model)) == {"cpu-int8"}
+    assert set(assert_benign(plumb_binary, out, model)) == {attention_profile(out)}
     for coarse in ("logits", "layers.*.mlp.out") if name == "llama" else ():
         subprocess.run([*command, "--force", "--stages", coarse], capture_output=True, check=True)
         assert_benign(plumb_binary, out, model)
+    if name == "qwen3":  # attention in float32
+        subprocess.run([*command, "--force", "--isa", "portable"], capture_output=True, check=True)
+        assert set(assert_benign(plumb_binary, out, model)) == {"cpu-int8"}
     config = json.loads((checkpoints.folder(name) / "config.json").read_text())
     config["rms_norm_eps"] *= 10
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -17,7 +17,7 @@ void declare(Arguments& arguments, EngineOptions& options) {
   arguments.text("--precision", "NAME [fp32]", options.precision,
                  "fp64: exact; fp32: as the reference in float32; hf-bf16, hf-fp16: rounded where transformers rounds in "
                  "two bytes; mlx-bf16, mlx-fp16: where mlx-lm does; ggml, ggml-flash: operands of products as llama.cpp "
-                 "rounds them, without flash attention and with it; cpu-int8: as the cpu executor does");
+                 "rounds them, without flash attention and with it; cpu-int8: as the cpu executor does, cpu-int16: with its attention in integers");
   arguments.integer("--threads", options.threads, 0, 1024,
                     "0: one for each processor; never changes a result");
   arguments.integer("--chunk", options.chunk, 0, 1'000'000'000,

@@ -83,12 +83,20 @@ struct Int8Rows {
   std::int64_t stride;   // columns, rounded up to whole chunks; codes past the end are 0
 };
 
-// In which type keys and values are kept. With q8_0, kCacheGroup channels of one position share a scale.
-enum class CacheType : std::uint8_t { kF32, kF16, kBF16, kQ8_0 };
+// In which type keys and values are kept. With q8_0, kCacheGroup channels of one position share a scale. kInt16 is no user's choice:
+// it is what attend_int16 reads of a float32, codes of 16 bits and a scale for each position.
+enum class CacheType : std::uint8_t { kF32, kF16, kBF16, kQ8_0, kInt16 };
 inline constexpr int kCacheGroup = 32;
 
-// Bytes of one head's keys, or values, in a block: `dim` * kKeyBlock elements, then for q8_0 a half for each group.
+// Channels of a head as a block of kInt16 holds them, those past `dim` 0.
+constexpr std::int64_t padded_channels(std::int64_t dim) {
+  return (dim + 31) / 32 * 32;
+}
+
+// Bytes of one head's keys, or values, in a block: `dim` * kKeyBlock elements, then for q8_0 a half for each group, for kInt16 a
+// float for each position.
 constexpr std::int64_t cache_block_bytes(CacheType type, std::int64_t dim) {
+  if (type == CacheType::kInt16) return (padded_channels(dim) * 2 + 4) * kKeyBlock;
   const std::int64_t element = type == CacheType::kF32 ? 4 : type == CacheType::kQ8_0 ? 1 : 2;
   const std::int64_t scales = type == CacheType::kQ8_0 ? (dim + kCacheGroup - 1) / kCacheGroup * 2 : 0;
   return (dim * element + scales) * kKeyBlock;
@@ -100,7 +108,9 @@ struct KeepArguments {
   const float* x;       // [dim]
   std::int64_t dim;
   std::int64_t slot;    // in [0, kKeyBlock)
-  bool by_channel;      // keys: [dim][kKeyBlock], scales [groups][kKeyBlock]; else values: [kKeyBlock][dim], [kKeyBlock][groups]
+  // Keys: [dim][kKeyBlock], scales [groups][kKeyBlock]; else values: [kKeyBlock][dim], [kKeyBlock][groups]. Of kInt16 two channels
+  // of a key lie beside each other, [dim / 2][kKeyBlock][2], and two keys of a channel, [kKeyBlock / 2][dim][2]; scales [kKeyBlock].
+  bool by_channel;
   std::uint8_t* block;  // [cache_block_bytes(type, dim)]
 };
 
@@ -125,8 +135,16 @@ struct AttendArguments {
   float* const* probabilities;  // null where scores is
 };
 
+// Lanes of the widest vectors.
+inline constexpr int kMostLanes = 16;
+// Queries that meet a block one after the other: its keys, or its values, stay in the first-level cache meanwhile.
+inline constexpr int kQueriesTogether = 32;
+
+// Floats, with room to align each part to kMostLanes.
 constexpr std::int64_t attend_scratch(std::int64_t vectors, std::int64_t key_dim, std::int64_t value_dim) {
-  return 8 * kKeyBlock + (key_dim + value_dim) * kKeyBlock + vectors * (value_dim + 2);
+  const std::int64_t keys = padded_channels(key_dim);
+  const std::int64_t values = padded_channels(value_dim);
+  return 2 * kQueriesTogether * kKeyBlock + (keys + values) * kKeyBlock + vectors * (keys + values + kMostLanes + 2) + 16 * kMostLanes;
 }
 
 // One query against rows that are keys and values at once.
@@ -169,6 +187,8 @@ struct Kernels {
   void (*split)(const float* x, std::int64_t columns, std::int64_t stride, std::uint16_t* to);
   void (*keep)(const KeepArguments& arguments);
   void (*attend)(const AttendArguments& arguments);
+  // The same from integers of 13 to 16 bits, of a cache kInt16 alone. Null where their products are no quicker than those of float32.
+  void (*attend_int16)(const AttendArguments& arguments);
   void (*attend_rows)(const AttendRowsArguments& arguments);
   // y = x * 1 / sqrt(mean(x^2) + eps) * (weight + offset); weight may be null.
   void (*rms_norm)(const float* x, const float* weight, std::int64_t n, float eps, float offset,

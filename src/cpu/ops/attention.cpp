@@ -8,8 +8,14 @@
 namespace plumb::cpu {
 namespace {
 
-// Queries of one key-value head that one task takes, tokens first; the group of a head is never split.
-constexpr std::int64_t kTaskVectors = 32;
+// Queries of one key-value head that one task takes, tokens first; the group of a head is never split. Many, because they share
+// what it costs to read a block, but no more than leave each thread several tasks.
+constexpr std::int64_t kMostTaskVectors = 4 * kQueriesTogether;
+
+std::int64_t task_tokens(std::int64_t vectors, std::int64_t group, int threads) {
+  const std::int64_t even = vectors / (8 * threads) / kQueriesTogether * kQueriesTogether;
+  return std::max<std::int64_t>(1, std::clamp<std::int64_t>(even, kQueriesTogether, kMostTaskVectors) / group);
+}
 
 struct Task {
   std::size_t segment;
@@ -87,7 +93,8 @@ void run_task(const Attend& op, const Operands& operands, const Context& context
   }
   thread_local std::vector<float> scratch;
   scratch.resize(static_cast<std::size_t>(attend_scratch(std::ssize(queries), q.shape[2], out.shape[2])));
-  context.kernels->attend({.type = held.type(),
+  const auto attend = operands.rounded_attention ? context.kernels->attend_int16 : context.kernels->attend;
+  attend({.type = held.type(),
                            .queries = queries.data(),
                            .outputs = outputs.data(),
                            .first = first.data(),
@@ -130,7 +137,7 @@ Outputs run(const Attend& op, const Operands& operands, const Context& context) 
   const Array& v = *operands.inputs[2];
   Array out = array_like(q, {q.shape[1], v.shape[2]}, context);
   const std::int64_t kv_heads = k.shape[1];
-  const std::int64_t tokens = std::max<std::int64_t>(1, kTaskVectors / (q.shape[1] / kv_heads));
+  const std::int64_t tokens = task_tokens(q.rows() * q.shape[1], q.shape[1] / kv_heads, context.pool->threads());
   std::vector<Task> tasks;
   std::int64_t keys = 1;
   for (std::size_t s = 0; s < context.segments.size(); ++s) {

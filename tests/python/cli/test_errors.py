@@ -32,7 +32,7 @@ from cli_support import DEMO, MODEL, PROMPT, REPOSITORY
     (("run", "x", "--min-p", "-0.1"), "min-p is -0.1"),
     (("run", "x", "--stop", ""), "stop text is empty"),
     (("run", "x", "--stop="), "--stop= has no value"),
-    (("run", "x", "--precision", "fp16"), "fp64, fp32, hf-bf16, hf-fp16, mlx-bf16, mlx-fp16, ggml, ggml-flash and cpu-int8"),
+    (("run", "x", "--precision", "fp16"), "fp64, fp32, hf-bf16, hf-fp16, mlx-bf16, mlx-fp16, ggml, ggml-flash, cpu-int8 and cpu-int16"),
     (("run", ""), "the prompt is empty"),
     (("run",), "the prompt is empty"),
     (("run", "x", "--ids", "1"), "x: there is no such file or folder"),

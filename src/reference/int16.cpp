@@ -1,0 +1,89 @@
+// Arithmetic in float, as there: a scale's last bit decides which way values near half a code fall.
+#include "reference/int16.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace plumb::reference {
+namespace {
+
+constexpr float kLongestRow = 46000;
+constexpr float kLargestCode = 32767;
+constexpr float kLargestValue = 8191;
+constexpr float kLargestProbability = 4095;
+constexpr float kLeastScale = 1e-30F;
+constexpr std::int64_t kBlock = 64;
+
+float largest_of(std::span<const double> row) {
+  float largest = 0;
+  for (const double value : row)
+    largest = std::max(largest, std::abs(static_cast<float>(value)));
+  return largest;
+}
+
+}  // namespace
+
+void round_int16(std::span<double> values, std::int64_t width, Int16Rows rows) {
+  const auto n = static_cast<std::size_t>(width);
+  for (std::size_t first = 0; first + n <= values.size(); first += n) {
+    const std::span<double> row = values.subspan(first, n);
+    float scale = largest_of(row) / (rows == Int16Rows::kByLength ? kLargestCode : kLargestValue);
+    if (rows == Int16Rows::kByLength) {
+      double squares = 0;
+      for (const double value : row)
+        squares += value * value;
+      scale = std::max(scale, std::sqrt(static_cast<float>(squares)) / kLongestRow);
+    }
+    const float inverse = scale > kLeastScale ? 1 / scale : 0;
+    for (double& value : row)
+      value = static_cast<double>(scale) * std::nearbyint(static_cast<float>(value) * inverse);
+  }
+}
+
+void gather_int16(std::span<const double> scores, std::optional<double> sink, std::int64_t position,
+                  const std::function<const double*(std::size_t)>& value_of, std::span<double> sum) {
+  double largest = -std::numeric_limits<double>::infinity();
+  double total = 0;
+  std::ranges::fill(sum, 0.0);
+  std::vector<float> weights;
+  for (std::size_t begin = 0; begin < scores.size();) {
+    const std::int64_t place = (position + static_cast<std::int64_t>(begin)) % kBlock;
+    const std::size_t end = std::min(scores.size(), begin + static_cast<std::size_t>(kBlock - place));
+    const double now = std::max(largest, *std::max_element(scores.begin() + static_cast<std::ptrdiff_t>(begin),
+                                                           scores.begin() + static_cast<std::ptrdiff_t>(end)));
+    const double shrink = std::exp(largest - now);
+    largest = now;
+    for (double& value : sum)
+      value *= shrink;
+    total *= shrink;
+    weights.clear();
+    for (std::size_t j = begin; j < end; ++j) {
+      const auto p = static_cast<float>(std::exp(static_cast<double>(static_cast<float>(scores[j] - largest))));
+      total += p;
+      weights.push_back(p * (largest_of({value_of(j), sum.size()}) / kLargestValue));
+    }
+    const float top = *std::ranges::max_element(weights);
+    const float inverse = top > kLeastScale ? kLargestProbability / top : 0;
+    for (std::size_t j = begin; j < end; ++j) {
+      const double* value = value_of(j);
+      const float scale = largest_of({value, sum.size()}) / kLargestValue;
+      if (scale == 0) continue;
+      const double weight = std::nearbyint(weights[j - begin] * inverse) * (top / kLargestProbability) / scale;
+      for (std::size_t d = 0; d < sum.size(); ++d)
+        sum[d] += weight * value[d];
+    }
+    begin = end;
+  }
+  double kept = 1;
+  if (sink) {
+    const double most = std::max(largest, *sink);
+    kept = std::exp(largest - most);
+    total = total * kept + std::exp(*sink - most);
+  }
+  for (double& value : sum)
+    value = static_cast<float>(value * kept / total);
+}
+
+}  // namespace plumb::reference
