@@ -23,9 +23,10 @@ struct RBy {
   std::optional<std::string> first;  // the first stage beyond kMostR
 };
 
-Result<RBy> r_by_stage(const Trace& side, const Trace& like, const Reference& reference) {
-  PLUMB_TRY(const Comparison own, compare_stages(side, *reference.exact));
-  PLUMB_TRY(const Comparison right, compare_stages(like, *reference.exact));
+// Not of the positions `left_out`.
+Result<RBy> r_by_stage(const Trace& side, const Trace& like, const Reference& reference, const std::set<std::int64_t>& left_out) {
+  PLUMB_TRY(const Comparison own, compare_stages(side, *reference.exact, left_out));
+  PLUMB_TRY(const Comparison right, compare_stages(like, *reference.exact, left_out));
   std::map<std::string, double> budget;
   for (const ComparedStage& stage : right.stages)
     budget[stage.stage] = stage.measure.relative_l2;
@@ -126,8 +127,17 @@ Result<Comparison> compare(const Trace& a, const Trace& b, const Reference* refe
   std::optional<std::string> a_fault;
   std::optional<std::string> b_fault;
   if (reference != nullptr) {
-    PLUMB_TRY(const RBy left, r_by_stage(a, *reference->like_a, *reference));
-    PLUMB_TRY(const RBy right, r_by_stage(b, *reference->like_b, *reference));
+    // Where near ties fell differently, the reference's fell as one side's: what is behind them, later positions too, which attend to
+    // theirs, has no R.
+    std::set<std::int64_t> of_a;
+    std::set<std::int64_t> of_b;
+    for (std::int64_t position = result.left_out.empty() ? result.tokens.end : *result.left_out.begin(); position < result.tokens.end;
+         ++position) {
+      of_a.insert(position);
+      of_b.insert(position + result.tokens.shift);
+    }
+    PLUMB_TRY(const RBy left, r_by_stage(a, *reference->like_a, *reference, of_a));
+    PLUMB_TRY(const RBy right, r_by_stage(b, *reference->like_b, *reference, of_b));
     for (ComparedStage& stage : result.stages) {
       if (const auto r = left.r.find(stage.stage); r != left.r.end()) stage.r_a = r->second;
       if (const auto r = right.r.find(stage.stage); r != right.r.end()) stage.r_b = r->second;

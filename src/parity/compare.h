@@ -6,6 +6,7 @@
 #pragma once
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,7 @@ struct Comparison {
   std::string summary;                     // one line, without the verdict
   std::vector<ComparedStage> stages;       // in the order of execution
   std::optional<std::size_t> first_fault;  // index into stages
+  std::set<std::int64_t> left_out;         // positions of A at which near ties of a choice fall differently
   std::vector<std::string> transforms;     // "attn.q, 4 layers: A holds …", one for each kind
   std::vector<std::string>
       notes;  // benign events: expert ties, near-tied tokens; differing configurations

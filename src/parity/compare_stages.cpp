@@ -48,8 +48,8 @@ bool before_mixing(std::string_view role) {
 
 class Comparer {
  public:
-  Comparer(const Trace& a, const Trace& b)
-      : a_(a), b_(b), left_(a), right_(b), noise_(unit_between(a, b)) {}
+  Comparer(const Trace& a, const Trace& b, const std::set<std::int64_t>& left_out)
+      : a_(a), b_(b), left_(a), right_(b), noise_(unit_between(a, b)), flipped_(left_out) {}
 
   Result<Comparison> run() {
     PLUMB_TRY_STATUS(check_models(a_, b_, result_.notes));
@@ -69,6 +69,7 @@ class Comparer {
     const auto unobserved = unobserved_stages(pairing_);
     result_.not_observed.insert(result_.not_observed.end(), unobserved.begin(), unobserved.end());
     result_.transforms = transforms_of(result_.stages);
+    result_.left_out = flipped_;
     for (std::size_t step = 1; step < a_.steps().size(); ++step)
       result_.decode_marks.push_back(a_.steps()[step].first);
     for (std::size_t i = 0; i < result_.stages.size(); ++i) {
@@ -383,8 +384,8 @@ class Comparer {
 
 }  // namespace
 
-Result<Comparison> compare_stages(const Trace& a, const Trace& b) {
-  return Comparer(a, b).run();
+Result<Comparison> compare_stages(const Trace& a, const Trace& b, const std::set<std::int64_t>& left_out) {
+  return Comparer(a, b, left_out).run();
 }
 
 }  // namespace plumb
