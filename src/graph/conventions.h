@@ -100,8 +100,25 @@ enum class DecayRate : std::uint8_t {
 enum class DeltaForm : std::uint8_t { kRecurrent, kChunked };          // (55)
 enum class DecayPlace : std::uint8_t { kBeforeWrite, kAfterWrite };    // of a recurrent state
 enum class ReadPlace : std::uint8_t { kAfterWrite, kBeforeWrite };     // of a recurrent state
-enum class WriteStrength : std::uint8_t { kOnValue, kOnValueAndKey };  // what beta multiplies
+enum class WriteStrength : std::uint8_t {
+  kOnValue,
+  kOnValueAndKey,
+  kOnValueAlone
+};  // what beta multiplies: the value less what the state holds, the key as well, the value before it
+enum class HeldRead : std::uint8_t {
+  kAfterDecay,
+  kBeforeDecay,
+  kNever
+};  // when a write reads what the state holds of its key; never: it adds the value alone
 enum class GatePlace : std::uint8_t { kAfterNorm, kBeforeNorm };
+
+enum class ClampSides : std::uint8_t {
+  kGateAbove,
+  kGateBoth,
+  kUpAbove,
+  kGateAlone,
+  kUpAlone
+};  // of a gate's limit: the gate from above and up on both sides; both on both; both from above; one of the two alone (50)
 
 enum class StreamAxis : std::uint8_t {
   kFirst,
@@ -278,6 +295,7 @@ struct Hadamard {};
 struct Gated {
   Activation activation;
   std::optional<double> limit;  // (50)
+  ClampSides limit_sides;
   double sigmoid_slope;         // x * sigmoid(slope * x): 1 for silu; unused by the others
   double up_offset;             // 0, or 1 in gpt-oss
 };
@@ -341,6 +359,7 @@ struct DeltaRule {
   DecayPlace decay;
   ReadPlace read;
   WriteStrength strength;
+  HeldRead held;
   ScalePrecision state_precision;
 };
 

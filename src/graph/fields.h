@@ -128,9 +128,10 @@ void visit_fields(T& op, auto&& field) {
 
 template <FieldsOf<Gated> T>
 void visit_fields(T& op, auto&& field) {
-  auto& [activation, limit, sigmoid_slope, up_offset] = op;
+  auto& [activation, limit, limit_sides, sigmoid_slope, up_offset] = op;
   field("activation", activation);
   field("limit", limit);
+  field("limit_sides", limit_sides);
   field("sigmoid_slope", sigmoid_slope);
   field("up_offset", up_offset);
 }
@@ -185,13 +186,14 @@ void visit_fields(T& op, auto&& field) {
 
 template <FieldsOf<DeltaRule> T>
 void visit_fields(T& op, auto&& field) {
-  auto& [form, chunk, groups, decay, read, strength, state_precision] = op;
+  auto& [form, chunk, groups, decay, read, strength, held, state_precision] = op;
   field("form", form);
   field("chunk", chunk);
   field("groups", groups);
   field("decay", decay);
   field("read", read);
   field("strength", strength);
+  field("held", held);
   field("state_precision", state_precision);
 }
 

@@ -57,11 +57,12 @@ TEST(Fields, NameEveryConvention) {
                            .width = 32,
                            .gated = {.activation = Activation::kGeluTanh,
                                      .limit = 7.0,
+                                     .limit_sides = ClampSides::kGateAbove,
                                      .sigmoid_slope = 1.702,
                                      .up_offset = 1},
                            .bias = true};
   EXPECT_THAT(words(experts),
-              ElementsAre("experts 8", "width 32", "gated.activation gelu_tanh", "gated.limit 7",
+              ElementsAre("experts 8", "width 32", "gated.activation gelu_tanh", "gated.limit 7", "gated.limit_sides gate_above",
                           "gated.sigmoid_slope 1.702", "gated.up_offset 1", "bias yes"));
 }
 

@@ -21,6 +21,7 @@ Value experts(Builder& b, const Config& c, Value x) {
                     .width = c.integer("intermediate_size"),
                     .gated = {.activation = Activation::kSteppedSilu,
                               .limit = c.number("swiglu_limit"),
+                              .limit_sides = ClampSides::kGateAbove,
                               .sigmoid_slope = c.number("swiglu_alpha"),
                               .up_offset = 1},
                     .bias = true});

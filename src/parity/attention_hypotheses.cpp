@@ -339,7 +339,7 @@ void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
   list.back().rarity = 0;
   const std::int64_t head_dim = stage.outputs[0].shape.back();
   const auto change = [&](std::string row, std::string field, std::string cause,
-                          FieldValue expected, FieldValue found, std::function<void(Rope&)> set) {
+                          FieldValue expected, FieldValue found, std::function<void(Rope&, const Rope& right)> set) {
     list.push_back(
         {.row = std::move(row),
          .field = std::move(field),
@@ -351,24 +351,23 @@ void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
              [set = std::move(set)](const BoundGraph& net, int target, double, Patch& patch) {
                Stage& changed = patched_stage(net, target, patch);
                auto* op = std::get_if<Rope>(&changed.operation);
-               if (op == nullptr) return false;
-               set(*op);
+               const auto* right = std::get_if<Rope>(&stage_at(net, target).operation);
+               if (op == nullptr || right == nullptr) return false;
+               set(*op, *right);
                return true;
              },
          .rarity = 0.5});
   };
   if (rope.dims < head_dim) {
     change("34", "rope.denominator", "the frequencies are those of the whole head's width",
-           rope.dims, head_dim, [head_dim](Rope& op) {
-             op.frequencies.theta =
-                 std::pow(op.frequencies.theta,
-                          static_cast<double>(op.dims) / static_cast<double>(head_dim));
+           rope.dims, head_dim, [head_dim](Rope& op, const Rope& right) {
+             op.frequencies.theta = std::pow(right.frequencies.theta, static_cast<double>(op.dims) / static_cast<double>(head_dim));
            });
   }
   if (rope.frequencies.scaling != RopeScaling::kNone &&
       rope.frequencies.scaling != RopeScaling::kLinear && rope.frequencies.factor > 1) {
     change("32", "rope.frequencies.scaling", "the rotary scaling is not applied, or is another one",
-           to_string(FieldValue(std::string("as stated"))), std::string("linear"), [](Rope& op) {
+           to_string(FieldValue(std::string("as stated"))), std::string("linear"), [](Rope& op, const Rope&) {
              op.frequencies.scaling = RopeScaling::kLinear;
              op.attention_factor = 1;
            });
@@ -376,7 +375,7 @@ void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
   if (rope.attention_factor != 1) {
     change("32", "rope.frequencies.scaling",
            "the rotary scaling and its factor on cos and sin are not applied",
-           std::string("as stated"), std::string("none"), [](Rope& op) {
+           std::string("as stated"), std::string("none"), [](Rope& op, const Rope&) {
              op.frequencies.scaling = RopeScaling::kNone;
              op.attention_factor = 1;
            });

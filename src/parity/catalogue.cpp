@@ -291,6 +291,33 @@ std::vector<CatalogueRow> compressed_attention() {
       {"75", "overlapping blocks do not overlap",
        "blocks of ratio-4 layers miss half of their tokens",
        "each such block averages its own tokens and those of the block before"},
+      {"76", "a hyper-connection's parameters are taken otherwise",
+       "weights of the streams wrong at every token, as large as right ones",
+       "rows of fn and base: pre, post, comb; one scale for each of the three; the base is added "
+       "behind the scale; attn_hc around attention, ffn_hc around the MLP"},
+      {"77", "the streams are collapsed otherwise",
+       "the branch's input is another mixture of the same streams",
+       "sum over j of (sigmoid(…) + hc_eps) * stream j, of the streams as they are, not of the "
+       "normalised ones; in the head alike"},
+      {"78", "the streams begin or are mixed otherwise",
+       "exact while all streams are equal (layer 0), then off in all of them",
+       "every stream begins as the embedding; new stream k = post[k] * branch + sum over j of "
+       "comb[j, k] * stream j, with no other residual"},
+      {"79", "the tokens of a compressed entry are weighed otherwise",
+       "entries of the right size that favour other tokens",
+       "softmax of gate + position_bias over the tokens of the block, each channel on its own"},
+      {"80", "heads and groups of the output projection are dealt otherwise",
+       "attention's context exact, its output uncorrelated",
+       "group g reads heads g * H/G to (g + 1) * H/G - 1 through its own rows of o_a_proj; its "
+       "outputs stand side by side"},
+      {"81", "the table of experts is asked otherwise",
+       "in hashed layers other experts at most tokens, in the others none",
+       "the experts of layers below num_hash_layers are tid2eid[id of the token itself], in decode "
+       "steps too; the gate's scores weight them"},
+      {"82", "completed entries do not reach the list in later passes",
+       "prefill right, decode forgets what is behind the window",
+       "append the entry of every block that completes, with its remainder and overlap carried from "
+       "pass to pass"},
   };
 }
 

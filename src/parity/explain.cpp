@@ -78,7 +78,27 @@ std::vector<int> Explainer::scope_in(const Check& check, const Attempt& candidat
     if (role) same_role.push_back(index);
     if (kind) same_kind.push_back(index);
   }
-  return same_role.empty() && check.span.size() <= kShort ? same_kind : same_role;
+  if (!same_role.empty() || check.span.size() > kShort) return same_role;
+  if (!same_kind.empty()) return same_kind;
+  // Where the cause wires stages otherwise, or yields another number of rows: those of its role in the span's layers whose change
+  // reaches the span.
+  std::vector<int> reaching;
+  for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
+    const Stage& stage = stage_at(network, i);
+    const bool near = std::ranges::any_of(check.span, [&](int index) { return stage_at(network, index).layer == stage.layer; });
+    const bool alike = std::ranges::any_of(candidate.scope, [&](int other) { return role_of(stage_at(network, other)) == role_of(stage); }) ||
+                       std::ranges::any_of(found_, [&](const Attempt& before) {
+                         return before.hypothesis.field == candidate.hypothesis.field && std::ranges::find(before.scope, i) != before.scope.end();
+                       });
+    Patch patch;
+    if (!near || !alike || !apply(network, candidate.hypothesis, {i}, candidate.value, patch)) continue;
+    const auto touched = touched_stages(network, patch);
+    const auto reached = [&](int index) {
+      return touched.contains(index) || std::ranges::any_of(stage_at(network, index).inputs, [&](const Value& input) { return touched.contains(input.stage); });
+    };
+    if (std::ranges::any_of(check.span, reached)) reaching.push_back(i);
+  }
+  return reaching;
 }
 
 bool Explainer::reaches(const Check& check, const Attempt& candidate) {

@@ -95,6 +95,8 @@ bool concerns(const Operation& operation, std::string_view name, double to, cons
       return shape[0] == shape[1];
     }
   }
+  if (name == "limit_sides") return std::holds_alternative<Gated>(operation) && std::get<Gated>(operation).limit;
+  if (name == "gated.limit_sides") return std::get<Experts>(operation).gated.limit.has_value();
   if (const auto* attend = std::get_if<Attend>(&operation)) {
     if (name == "sinks") return attend->sinks;
     if (name == "groups")
@@ -158,14 +160,25 @@ std::vector<double> model_snaps(const Operation& operation, std::string_view nam
     }
   }
   if (name == "blocks.ahead") {
-    // A block earlier or later than it is complete.
     const auto* shared = std::get_if<AttendShared>(&operation);
     const auto* index = std::get_if<Index>(&operation);
     const std::int64_t ratio = shared != nullptr && shared->blocks ? shared->blocks->ratio
                                : index != nullptr                  ? index->blocks.ratio
                                                                    : 0;
-    for (const std::int64_t snap : {1 + ratio, 1 - ratio})
+    // A block earlier or later than it is complete; from its first token; all of them, or none.
+    for (const std::int64_t snap : {1 + ratio, 1 - ratio, ratio, std::int64_t{1} << 18, -(std::int64_t{1} << 18)})
       snaps.push_back(static_cast<double>(snap));
+  }
+  if (const auto* connection = std::get_if<HyperConnection>(&operation)) {
+    if (name == "iterations") {
+      for (const std::int64_t snap : {connection->iterations - 1, connection->iterations + 1, std::int64_t{0}, std::int64_t{1}})
+        snaps.push_back(static_cast<double>(snap));
+    }
+  }
+  if (std::holds_alternative<L2Norm>(operation) && name == "scale") {
+    const auto dim = static_cast<double>(stage.outputs[0].shape.back());
+    for (const double snap : {1 / std::sqrt(dim), 1 / dim, std::sqrt(dim)})
+      snaps.push_back(snap);
   }
   if (std::holds_alternative<Embed>(operation)) {
     const double root = std::sqrt(static_cast<double>(config.hidden_size));
@@ -181,6 +194,12 @@ std::vector<double> model_snaps(const Operation& operation, std::string_view nam
     if (name == "frequencies.theta") {
       for (const auto& entry : config.rope_of_layer_type)
         snaps.push_back(entry.second.theta);
+    }
+    const double factor = std::get<Rope>(operation).frequencies.factor;
+    if (name == "attention_factor" && factor > 1) {
+      const double yarn = 0.1 * std::log(factor) + 1;  // what YaRN gives where the file says nothing
+      for (const double snap : {yarn, yarn * yarn, 1 / yarn, std::sqrt(yarn)})
+        snaps.push_back(snap);
     }
     if (name == "frequencies.factor")
       snaps.push_back(1 / std::get<Rope>(operation).frequencies.factor);
@@ -279,8 +298,10 @@ std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config
   auto list = field_hypotheses(network, config, index);
   for (auto&& more : {structural_hypotheses(network, index), computed_hypotheses(network, index),
                       attention_hypotheses(network, index), position_hypotheses(network, index),
-                      precision_hypotheses(network, index),
-                      block_hypotheses(network, index)})
+                      precision_hypotheses(network, index), block_hypotheses(network, index),
+                      delta_hypotheses(network, index), stream_hypotheses(network, index),
+                      compressed_hypotheses(network, index), routing_hypotheses(network, index),
+                      wiring_hypotheses(network, index)})
     list.insert(list.end(), more.begin(), more.end());
   return list;
 }

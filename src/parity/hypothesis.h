@@ -51,8 +51,8 @@ std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config
                                          int index);
 
 // The parts of it: by the stage's fields, by its place in the network, by other arithmetic on the same operands, by what attention
-// sees, by the positions of later passes, by the
-// type that its numbers have, and by what stands around the stage in its block.
+// sees, by the positions of later passes, by the type that its numbers have, by what stands around the stage in its block, by what
+// recurrent layers, several streams, compressed entries and routed experts have of their own, and by how stages are wired.
 std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config& config,
                                          int index);
 std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index);
@@ -61,6 +61,11 @@ std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int inde
 std::vector<Hypothesis> position_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> precision_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> block_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> delta_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> stream_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> compressed_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> routing_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> wiring_hypotheses(const BoundGraph& network, int index);
 
 // Other arithmetic on the same operands, at the stages that it concerns.
 Hypothesis computing(std::string row, std::string field, std::string cause, FieldValue expected, FieldValue found,

@@ -123,8 +123,11 @@ bool Recompute::differs(std::size_t step, int index) {
   if (const auto found = differs_.find(key); found != differs_.end()) return found->second;
   const Stage& stage = stage_in(step, index);
   bool any = !stage.states.empty() && step > 0 && differs(step - 1, index);
-  for (const Value input : stage.inputs)
-    any = any || (!captured(step, input) && differs(step, input.stage));
+  // What was captured stands for its stage, but for rows whose number the patch may change.
+  for (const Value input : stage.inputs) {
+    const bool stands = network_.graph.output(input).per_token && captured(step, input) != nullptr;
+    any = any || (!stands && differs(step, input.stage));
+  }
   return differs_[key] = any;
 }
 

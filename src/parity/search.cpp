@@ -173,14 +173,16 @@ void Search::solve(const Probe& probe, Attempt& candidate, Effort effort) const 
   const Range& range = *candidate.hypothesis.range;
   const double before = probe.trial.before().relative_l2;
   bool any = false;  // whether a value has any effect
+  bool other = false;  // whether one was tried that is not the right one
   for (const double snap : range.snaps) {
     if (snap < range.low || snap > range.high) continue;
+    other = other || to_string(FieldValue(snap)) != to_string(candidate.hypothesis.expected);
     const double r = at(probe, candidate, snap);
     any = any || (std::isfinite(r) && std::abs(r - before) > kNoEffect * before);
     if (candidate.residual.relative_l2 <= probe.good_enough) return;
   }
   if (effort == Effort::kSnaps && !range.snaps.empty()) return;
-  if (!any && !range.snaps.empty()) return;
+  if (!any && other) return;
   const auto try_value = [&](double value) {
     const double least = candidate.residual.relative_l2;
     const double r = at(probe, candidate, value);

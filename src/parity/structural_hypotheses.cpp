@@ -281,11 +281,24 @@ void borrowed_conventions(const BoundGraph& network, int index, std::vector<Hypo
   };
   std::vector<std::string> seen{described(stage)};
   const std::string role = name_in_layer(stage.name, stage.layer);
-  for (const Stage& other : network.graph.stages) {
-    if (other.operation.index() != stage.operation.index() ||
-        name_in_layer(other.name, other.layer) != role ||
-        std::find(seen.begin(), seen.end(), described(other)) != seen.end())
-      continue;
+  // Of a rotation in another role, the frequencies: compressed entries may be rotated as the window's tokens are.
+  std::vector<Stage> others;
+  for (const bool same : {true, false}) {
+    for (const Stage& other : network.graph.stages) {
+      if (other.operation.index() != stage.operation.index() || (name_in_layer(other.name, other.layer) == role) != same) continue;
+      Stage lent = other;
+      if (!same) {
+        const auto* from = std::get_if<Rope>(&other.operation);
+        if (from == nullptr || from->dims != std::get<Rope>(stage.operation).dims) continue;
+        lent.operation = stage.operation;
+        std::get<Rope>(lent.operation).frequencies = from->frequencies;
+        std::get<Rope>(lent.operation).attention_factor = from->attention_factor;
+      }
+      others.push_back(std::move(lent));
+    }
+  }
+  for (const Stage& other : others) {
+    if (std::find(seen.begin(), seen.end(), described(other)) != seen.end()) continue;
     seen.push_back(described(other));
     list.push_back(structural(
         rope ? "31" : "43", rope ? "rope.layer_type" : "attend.layer_type",

@@ -20,12 +20,16 @@ class Head {
   void step(std::span<const double> q, std::span<const double> k, std::span<const double> v,
             double g, double beta, std::span<double> out) {
     const double keep = numerics_.single(std::exp(g));
+    std::vector<double> held(value_dim_, 0.0);
+    if (op_.held == HeldRead::kBeforeDecay) held = read(k);
     if (op_.decay == DecayPlace::kBeforeWrite) decay(keep);
-    const std::vector<double> held = read(k);
+    if (op_.held == HeldRead::kAfterDecay) held = read(k);
     if (op_.read == ReadPlace::kBeforeWrite) std::ranges::copy(read(q), out.begin());
     std::vector<double> change(value_dim_);
     for (std::size_t j = 0; j < value_dim_; ++j)
-      change[j] = numerics_.single(numerics_.single(v[j] - held[j]) * beta);
+      change[j] = op_.strength == WriteStrength::kOnValueAlone
+                      ? numerics_.single(numerics_.single(v[j] * beta) - held[j])
+                      : numerics_.single(numerics_.single(v[j] - held[j]) * beta);
     for (std::size_t i = 0; i < k.size(); ++i) {
       const double key = op_.strength == WriteStrength::kOnValueAndKey ? beta * k[i] : k[i];
       for (std::size_t j = 0; j < value_dim_; ++j) {
@@ -184,7 +188,7 @@ void run_head(const DeltaRule& op, const HeadView& view, std::span<double> state
   }
   PLUMB_CHECK(op.chunk > 0 && op.decay == DecayPlace::kBeforeWrite &&
               op.read == ReadPlace::kAfterWrite && op.strength == WriteStrength::kOnValue &&
-              op.state_precision == ScalePrecision::kFloat32);
+              op.held == HeldRead::kAfterDecay && op.state_precision == ScalePrecision::kFloat32);
   for (std::int64_t first = 0; first < tokens; first += op.chunk) {
     HeadChunk chunk;
     for (std::int64_t t = first; t < std::min(first + op.chunk, tokens); ++t) {

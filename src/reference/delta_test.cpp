@@ -17,6 +17,7 @@ constexpr DeltaRule kRule = {.form = DeltaForm::kRecurrent,
                              .decay = DecayPlace::kBeforeWrite,
                              .read = ReadPlace::kAfterWrite,
                              .strength = WriteStrength::kOnValue,
+                             .held = HeldRead::kAfterDecay,
                              .state_precision = ScalePrecision::kFloat32};
 
 DeltaRule chunked(std::int64_t chunk) {

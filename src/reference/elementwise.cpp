@@ -124,8 +124,11 @@ double activated(const Gated& op, double x, const Numerics& numerics) {
 
 double gate(const Gated& op, double gate, double up, const Numerics& numerics) {
   if (op.limit) {
-    gate = std::min(gate, *op.limit);
-    up = std::clamp(up, -*op.limit, *op.limit);
+    const double limit = *op.limit;
+    if (op.limit_sides != ClampSides::kUpAlone) gate = std::min(gate, limit);
+    if (op.limit_sides == ClampSides::kGateBoth) gate = std::max(gate, -limit);
+    if (op.limit_sides != ClampSides::kGateAlone) up = std::min(up, limit);
+    if (op.limit_sides != ClampSides::kGateAlone && op.limit_sides != ClampSides::kUpAbove) up = std::max(up, -limit);
   }
   if (op.up_offset != 0) up = numerics.activation(up + op.up_offset);
   return numerics.activation(activated(op, gate, numerics) * up);

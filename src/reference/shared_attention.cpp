@@ -28,8 +28,9 @@ std::vector<std::size_t> visible_columns(const AttendShared& op, const StageOper
   if (op.chosen) {
     const auto chosen = operands.inputs[4]->row(token);
     const std::size_t window_columns = columns.size();
-    for (const double block : chosen) {
-      if (block >= 0) columns.push_back(first_block + static_cast<std::size_t>(block));
+    const auto held_blocks = static_cast<double>(operands.inputs[3]->tokens());
+    for (const double block : chosen) {  // a captured choice may name blocks that are not there
+      if (block >= 0 && block < held_blocks) columns.push_back(first_block + static_cast<std::size_t>(block));
     }
     std::sort(columns.begin() + static_cast<std::ptrdiff_t>(window_columns), columns.end());
     return columns;

@@ -51,8 +51,9 @@ class Square {
   std::size_t n_;
 };
 
-// The number of divisions after the softmax is 2 * iterations - 1: columns, then rows and columns.
+// The number of divisions after the softmax is 2 * iterations - 1: columns, then rows and columns; of 0 iterations none.
 void sinkhorn(const HyperConnection& op, Square comb, const Numerics& numerics) {
+  if (op.iterations < 1) return;
   const bool columns = op.start == SinkhornStart::kColumns;
   comb.divide(columns, op.eps, numerics);
   for (std::int64_t i = 1; i < op.iterations; ++i) {

@@ -30,6 +30,7 @@ class Edit:
     rows: tuple
     stage: str
     changes: tuple  # of (text, other text), each everywhere in the file
+    hard: bool = False  # not named yet
 
 
 @contextlib.contextmanager
@@ -64,6 +65,7 @@ def _module(architecture, changes):
 def edited(name, folder, changes, dtype=torch.float32):
     """The model of a checkpoint under the changes. Equal scores of an index go to the lowest, as in the fixtures."""
     architecture, cls = FILES[name]
+    importlib.import_module(f"transformers.models.{architecture}.modeling_{architecture}")  # registers its own caches before ours
     with _registry(), stable_topk():
         module = _module(architecture, changes)
         try:

@@ -159,6 +159,7 @@ FAULTS = [
     _f("router_sigmoid", "52", ROUTED),
     _f("router_scale", "52", ROUTED, 2.5),
     _f("experts_more", "51 52 54", ROUTED, -1),
+    _f("weights_uniform", "52", ROUTED),
     _f("expert_bias_unweighted", "53", ("gpt_oss",)),
     _f("no_final_cap", "56", ("gemma2",)),
     _f("final_cap", "56", ("llama", "qwen3"), 10.0),
@@ -218,7 +219,6 @@ UNKNOWN = [
     _f("unknown_residual", "", ALL, lambda x: x.round(decimals=1), (1,)),
     _f("unknown_logits", "", ALL, lambda x: x + torch.linspace(-0.1, 0.1, x.shape[-1]).to(x.dtype)),
     _f("experts_shifted", "", ROUTED),
-    _f("weights_uniform", "", ROUTED),
     _f("parallel_block", "", PLAIN + ("olmoe",)),
     _f("layer_twice", "", ALL, True, (1,)),
 ]

@@ -81,8 +81,16 @@ struct Refusal {
     if (op.future != 0) return "keys after the query's own position";
     return std::nullopt;
   }
+  std::optional<std::string> operator()(const Gated& op) const { return of_gate(op); }
+  std::optional<std::string> operator()(const Experts& op) const { return of_gate(op.gated); }
+  static std::optional<std::string> of_gate(const Gated& op) {
+    if (op.limit && op.limit_sides != ClampSides::kGateAbove) return "a gate's limit on other sides than published models have";
+    return std::nullopt;
+  }
   std::optional<std::string> operator()(const DeltaRule& op) const {
     if (op.form == DeltaForm::kChunked) return "the chunked form, whose results depend on the chunks";
+    if (op.held != HeldRead::kAfterDecay) return "a write that does not read the state behind its decay";
+    if (op.strength == WriteStrength::kOnValueAlone) return "a write strength on the value alone";
     return std::nullopt;
   }
 };

@@ -62,7 +62,7 @@ Gated gate_of(const Config& c) {
       {"gelu", Activation::kGeluErf},      {"gelu_pytorch_tanh", Activation::kGeluTanh},
       {"gelu_new", Activation::kGeluTanh}, {"relu", Activation::kRelu}};
   Gated gated{
-      .activation = Activation::kSilu, .limit = std::nullopt, .sigmoid_slope = 1, .up_offset = 0};
+      .activation = Activation::kSilu, .limit = std::nullopt, .limit_sides = ClampSides::kGateAbove, .sigmoid_slope = 1, .up_offset = 0};
   for (const Name& entry : kNames) {
     if (entry.name != c.hidden_act) continue;
     gated.activation = entry.activation;

@@ -84,6 +84,7 @@ Value gated_attention(Builder& b, const Config& c, Value x, const Norm& norm, co
   const Value gated = b.gated("attn.gated", gate, context,
                               {.activation = Activation::kSigmoid,
                                .limit = std::nullopt,
+                               .limit_sides = ClampSides::kGateAbove,
                                .sigmoid_slope = 1,
                                .up_offset = 0});
   return b.linear("attn.out", gated, "self_attn.o_proj", projection({c.hidden_size}, bias));
@@ -142,6 +143,7 @@ Value delta_net(Builder& b, const Config& c, const DeltaSizes& sizes, const Delt
                                       .decay = DecayPlace::kBeforeWrite,
                                       .read = ReadPlace::kAfterWrite,
                                       .strength = WriteStrength::kOnValue,
+                                      .held = HeldRead::kAfterDecay,
                                       .state_precision = ScalePrecision::kFloat32});
   const Value normed = b.gated_norm("linear.norm", context, in.z, "linear_attn.norm",
                                     {.norm = rms_norm(c.rms_norm_eps),
@@ -168,6 +170,7 @@ Value shared_expert_mlp(Builder& b, const Config& c, Value x, bool renormalise) 
   const Value shared = b.gated("moe.shared", weight, out,
                                {.activation = Activation::kSigmoid,
                                 .limit = std::nullopt,
+                               .limit_sides = ClampSides::kGateAbove,
                                 .sigmoid_slope = 1,
                                 .up_offset = 0});
   return b.add("mlp.out", routed_mlp(b, "moe.routed", x, routed), shared, {.factor = 1});

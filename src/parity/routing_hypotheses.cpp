@@ -1,0 +1,187 @@
+// What an engine may do otherwise with routed experts that no field says: how their weights enter, which table chooses.
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "graph/builder.h"
+#include "parity/changed_weights.h"
+#include "parity/computing.h"
+#include "reference/kernels.h"
+
+namespace plumb {
+namespace {
+
+// Biases that are not added. An expert's parameters are gate, up and down, each with its bias.
+void bias_hypotheses(std::vector<Hypothesis>& list) {
+  const auto without = [&](std::string cause, std::string found, std::array<bool, 3> missing) {
+    list.push_back({.row = "18",
+                    .field = "experts.bias",
+                    .cause = std::move(cause),
+                    .expected = std::string("all"),
+                    .found = std::move(found),
+                    .range = std::nullopt,
+                    .apply =
+                        [missing](const BoundGraph& network, int index, double, Patch& patch) {
+                          const Stage& stage = stage_at(network, index);
+                          const auto* experts = std::get_if<Experts>(&stage.operation);
+                          if (experts == nullptr || !experts->bias) return false;
+                          for (std::size_t i = 1; i < stage.params.size(); i += 2) {
+                            if (missing[i / 2 % 3])
+                              patch.weights[stage.params[i]] = scaled(network.weights[static_cast<std::size_t>(stage.params[i])], 0);
+                          }
+                          return true;
+                        },
+                    .rarity = 0.5});
+  };
+  without("the experts' gate and up biases are not added", "down alone", {true, true, false});
+  without("the experts' down bias is not added", "gate and up alone", {false, false, true});
+  without("the experts' biases are not added", "none", {true, true, true});
+  list.push_back(computing<Experts>(
+      {"53", "experts.bias_place", "the experts' down bias is not weighted", std::string("inside"), std::string("outside")},
+      [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+        constexpr std::size_t kPerExpert = 6;  // gate, up and down, each with its bias
+        Outputs y = run_stage(s, operands, context);
+        const Tensor& ids = *operands.inputs[1];
+        const Tensor& weights = *operands.inputs[2];
+        for (std::int64_t t = 0; t < ids.tokens(); ++t) {
+          for (std::size_t i = 0; i < ids.row(t).size(); ++i) {
+            const auto expert = static_cast<std::size_t>(ids.row(t)[i]);
+            const auto bias = reference::read_vector(*operands.weights.at(expert * kPerExpert + 5), context.numerics);
+            for (std::size_t d = 0; d < bias.size(); ++d)
+              y[0].row(t)[d] += (1 - weights.row(t)[i]) * bias[d];
+          }
+        }
+        return y;
+      }));
+}
+
+// Each of a token's choices by itself, with other inputs or weights, added up.
+Outputs one_by_one(const Stage& stage, const StageOperands& operands, const StageContext& context,
+                   const std::function<void(double weight, std::span<double> x, double& used)>& change) {
+  const Tensor& ids = *operands.inputs[1];
+  const Tensor& weights = *operands.inputs[2];
+  Tensor sum(operands.inputs[0]->shape);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(ids.width()); ++i) {
+    Tensor x = *operands.inputs[0];
+    Tensor id({ids.tokens(), 1});
+    Tensor weight({ids.tokens(), 1});
+    for (std::int64_t t = 0; t < ids.tokens(); ++t) {
+      id.row(t)[0] = ids.row(t)[i];
+      weight.row(t)[0] = weights.row(t)[i];
+      change(weights.row(t)[i], x.row(t), weight.row(t)[0]);
+    }
+    StageOperands one = operands;
+    one.inputs = {&x, &id, &weight};
+    const Outputs y = run_stage(stage, one, context);
+    for (std::size_t e = 0; e < sum.data.size(); ++e)
+      sum.data[e] = context.numerics.activation(sum.data[e] + y[0].data[e]);
+  }
+  return {std::move(sum)};
+}
+
+// An up projection of nothing, and 1 in its place.
+bool multiply_nothing(const BoundGraph& network, int index, double, Patch& patch) {
+  Stage& stage = patched_stage(network, index, patch);
+  auto* experts = std::get_if<Experts>(&stage.operation);
+  if (experts == nullptr) return false;
+  experts->gated.up_offset = 1;
+  const std::size_t stride = experts->bias ? 2 : 1;
+  for (std::size_t i = 0; i + 3 * stride <= stage.params.size(); i += 3 * stride) {
+    for (std::size_t up = i + stride; up < i + 2 * stride; ++up)
+      patch.weights[stage.params[up]] = constant(network.graph.params[static_cast<std::size_t>(stage.params[up])].shape, 0);
+  }
+  return true;
+}
+
+void expert_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
+  list.push_back({.row = "50",
+                  .field = "experts.gated.up",
+                  .cause = "the experts' activation stands alone: it multiplies nothing",
+                  .expected = true,
+                  .found = false,
+                  .range = std::nullopt,
+                  .apply = multiply_nothing,
+                  .rarity = 1});
+  if (std::get<Experts>(stage.operation).bias) bias_hypotheses(list);
+  list.push_back(computing<Experts>({"51", "experts.weights", "the routing weights are not applied: the experts' outputs are added",
+                                     std::string("weighted"), std::string("added")},
+                                    [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+                                      Tensor ones = *operands.inputs[2];
+                                      std::ranges::fill(ones.data, 1.0);
+                                      StageOperands other = operands;
+                                      other.inputs[2] = &ones;
+                                      return run_stage(s, other, context);
+                                    }));
+  list.push_back(computing<Experts>(
+      {"51", "experts.weights", "the experts' outputs are averaged, not weighted", std::string("weighted"), std::string("averaged")},
+      [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+        Tensor even = *operands.inputs[2];
+        std::ranges::fill(even.data, 1.0 / static_cast<double>(even.width()));
+        StageOperands other = operands;
+        other.inputs[2] = &even;
+        return run_stage(s, other, context);
+      }));
+  list.push_back(computing<Experts>({"51", "experts.weights", "the routing weights multiply the experts' inputs, not their outputs",
+                                     std::string("outputs"), std::string("inputs")},
+                                    [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+                                      return one_by_one(s, operands, context, [](double weight, std::span<double> x, double& used) {
+                                        for (double& value : x)
+                                          value *= weight;
+                                        used = 1;
+                                      });
+                                    }));
+}
+
+// The table is asked for another token than the one that is processed, or not at all.
+void table_hypotheses(std::vector<Hypothesis>& list) {
+  const auto asked_for = [&](std::string cause, std::string found, std::function<double(const Tensor& tokens, std::size_t t)> token) {
+    list.push_back(
+        computing<Router>({"81", "router.table", std::move(cause), std::string("the token's own id"), std::move(found)},
+                          [token = std::move(token)](const Stage& s, const StageOperands& operands, const StageContext& context) {
+                            if (operands.inputs.size() < 2) return run_stage(s, operands, context);
+                            Tensor tokens = *operands.inputs[1];
+                            for (std::size_t t = 0; t < tokens.data.size(); ++t)
+                              tokens.data[t] = token(*operands.inputs[1], t);
+                            StageOperands other = operands;
+                            other.inputs[1] = &tokens;
+                            return run_stage(s, other, context);
+                          }));
+  };
+  asked_for("the table of experts is asked for the token before", "the id before",
+            [](const Tensor& tokens, std::size_t t) { return tokens.data[t == 0 ? 0 : t - 1]; });
+  asked_for("the table of experts is asked for the next token", "the next id",
+            [](const Tensor& tokens, std::size_t t) { return tokens.data[std::min(t + 1, tokens.data.size() - 1)]; });
+  asked_for("the table of experts is asked for the place in the pass, not for the token", "the place in the pass",
+            [](const Tensor&, std::size_t t) { return static_cast<double>(t); });
+  list.push_back(computing<Router>({"81", "router.choice", "experts are chosen by score in a layer whose table chooses them",
+                                    std::string("table"), std::string("largest")},
+                                   [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+                                     Stage scored = s;
+                                     std::get<Router>(scored.operation).choice = RouterChoice::kLargest;
+                                     return run_stage(scored, operands, context);
+                                   }));
+}
+
+void router_hypotheses(const Router& router, std::vector<Hypothesis>& list) {
+  if (router.choice == RouterChoice::kTable) table_hypotheses(list);
+  list.push_back(
+      computing<Router>({"52", "router.weights", "all chosen experts have one weight", std::string("by score"), std::string("equal")},
+                        [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+                          Outputs out = run_stage(s, operands, context);
+                          const auto& op = std::get<Router>(s.operation);
+                          std::ranges::fill(out[2].data, op.scale / static_cast<double>(out[2].width()));
+                          return out;
+                        }));
+}
+
+}  // namespace
+
+std::vector<Hypothesis> routing_hypotheses(const BoundGraph& network, int index) {
+  const Stage& stage = stage_at(network, index);
+  std::vector<Hypothesis> list;
+  if (std::holds_alternative<Experts>(stage.operation)) expert_hypotheses(stage, list);
+  if (const auto* router = std::get_if<Router>(&stage.operation)) router_hypotheses(*router, list);
+  return list;
+}
+
+}  // namespace plumb
