@@ -166,13 +166,13 @@ void expect_same_bits(const Model& model, Isa isa, Activations activations, Cach
     const auto kept = executor->start();
     ASSERT_TRUE(executor->forward(*kept, ids.subspan(0, common), {}).ok());
     const auto hit = executor->fork(*kept);
-    const auto begun = executor->forward(*hit, ids.subspan(common, 3), options);
+    const auto next = executor->forward(*hit, ids.subspan(common, 3), options);
     const auto astray = executor->fork(*kept);  // goes another way meanwhile
     ASSERT_TRUE(executor->forward(*astray, other, {}).ok());
-    const auto ended = executor->forward(*hit, ids.subspan(common + 3), options);
-    ASSERT_TRUE(begun.ok() && ended.ok());
-    std::vector<double> found = begun.value().data;
-    found.insert(found.end(), ended.value().data.begin(), ended.value().data.end());
+    const auto last = executor->forward(*hit, ids.subspan(common + 3), options);
+    ASSERT_TRUE(next.ok() && last.ok());
+    std::vector<double> found = next.value().data;
+    found.insert(found.end(), last.value().data.begin(), last.value().data.end());
     const auto expected = whole.data.begin() + static_cast<std::ptrdiff_t>(common) * whole.shape[1];
     EXPECT_TRUE(std::equal(found.begin(), found.end(), expected, whole.data.end())) << what << ", after " << common << " tokens of a cache";
   }
