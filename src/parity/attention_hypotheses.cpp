@@ -8,13 +8,11 @@
 #include "graph/builder.h"
 #include "graph/rope.h"
 #include "parity/changed_weights.h"
-#include "parity/hypothesis.h"
+#include "parity/computing.h"
 #include "parity/weighted_values.h"
 
 namespace plumb {
 namespace {
-
-using Outputs = std::vector<Tensor>;
 
 bool attends(const Stage& stage) {
   return std::holds_alternative<Attend>(stage.operation);
@@ -57,8 +55,8 @@ Computation with_cache(CacheChange change, double number) {
 
 Hypothesis cached(std::string row, std::string field, std::string cause, FieldValue expected,
                   FieldValue found, std::optional<Range> range, CacheChange change) {
-  Hypothesis hypothesis = computing(std::move(row), std::move(field), std::move(cause),
-                                    std::move(expected), std::move(found), attends, {});
+  Hypothesis hypothesis =
+      computing({std::move(row), std::move(field), std::move(cause), std::move(expected), std::move(found)}, attends, {});
   hypothesis.range = std::move(range);
   hypothesis.apply = [change = std::move(change)](const BoundGraph& network, int index,
                                                   double value, Patch& patch) {
@@ -166,8 +164,7 @@ void sink_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
   if (stage.params.empty()) {
     if (!attends(stage)) return;
     list.push_back(computing(
-        "45", "attend.extra_sink", "a sink of 0 joins each softmax: its sum has one more", false,
-        true, [](const Stage& s) { return attends(s) && s.params.empty(); },
+        {"45", "attend.extra_sink", "a sink of 0 joins each softmax: its sum has one more", false, true}, [](const Stage& s) { return attends(s) && s.params.empty(); },
         [](const Stage& s, const StageOperands& operands, const StageContext& context) {
           Stage with = s;
           std::get<Attend>(with.operation).sinks = true;
@@ -243,8 +240,8 @@ Computation sees_nothing(bool number) {
 void mask_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
   if (!stage.params.empty()) return;  // a sink is always seen
   for (const bool number : {false, true}) {
-    list.push_back(computing("44", "attend.sees_nothing", "the causal mask is off by one, and the first query sees nothing", std::string("its own key"),
-                             std::string(number ? "all keys alike" : "no number"),
+    list.push_back(computing({"44", "attend.sees_nothing", "the causal mask is off by one, and the first query sees nothing",
+                              std::string("its own key"), std::string(number ? "all keys alike" : "no number")},
                              [](const Stage& s) { return attends(s) && s.params.empty(); }, sees_nothing(number)));
   }
 }
@@ -253,8 +250,9 @@ void mask_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
 void head_hypotheses(const BoundGraph& network, const Stage& stage, std::vector<Hypothesis>& list) {
   const auto heads = [&](std::size_t input) { return network.graph.output(stage.inputs[input]).shape[0]; };
   if (heads(1) < 2 || heads(0) == heads(1)) return;
-  list.push_back(computing("17", "attend.key_head", "all query heads read the first key-value head", std::string("their group's"),
-                           std::string("the first"), attends,
+  list.push_back(computing({"17", "attend.key_head", "all query heads read the first key-value head", std::string("their group's"),
+                            std::string("the first")},
+                           attends,
                            [](const Stage& s, const StageOperands& operands, const StageContext& context) {
                              Tensor keys = *operands.inputs[1];
                              Tensor values = *operands.inputs[2];
@@ -283,8 +281,7 @@ void rotation_hypotheses(const BoundGraph& network, int index, std::vector<Hypot
   for (const Stage& other : network.graph.stages) {
     const auto* rope = std::get_if<Rope>(&other.operation);
     if (rope == nullptr || rope->direction != RopeDirection::kForward) continue;
-    list.push_back(computing("35", "attend.rotation", "a layer that has no rotation is rotated",
-                             false, true, attends, {}));
+    list.push_back(computing({"35", "attend.rotation", "a layer that has no rotation is rotated", false, true}, attends, {}));
     list.back().apply = [rope = *rope](const BoundGraph& net, int target, double, Patch& patch) {
       const Stage& stage = stage_at(net, target);
       if (!attends(stage) ||
@@ -322,8 +319,8 @@ void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
   const Stage& stage = stage_at(network, index);
   const auto& rope = std::get<Rope>(stage.operation);
   list.push_back(
-      computing("37", "rope.frequency_precision", "the rotary frequencies are rounded to bfloat16",
-                std::string("float32"), std::string("bfloat16"), is_rope,
+      computing<Rope>({"37", "rope.frequency_precision", "the rotary frequencies are rounded to bfloat16",
+                       std::string("float32"), std::string("bfloat16")},
                 [](const Stage& s, const StageOperands& operands, const StageContext& context) {
                   Stage coarse = s;
                   auto& op = std::get<Rope>(coarse.operation);

@@ -6,12 +6,10 @@
 
 #include "graph/builder.h"
 #include "parity/changed_weights.h"
-#include "parity/hypothesis.h"
+#include "parity/computing.h"
 
 namespace plumb {
 namespace {
-
-using Outputs = std::vector<Tensor>;
 
 // The stage of this role in a layer; -1 where there is none.
 int stage_of_role(const BoundGraph& network, int layer, std::string_view role) {
@@ -41,9 +39,7 @@ void norm_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
                                                        const StageOperands& operands,
                                                        const StageContext& context) {
                           const Outputs once = run_stage(s, operands, context);
-                          StageOperands again = operands;
-                          again.inputs[0] = once.data();
-                          return run_stage(s, again, context);
+                          return run_with_input(s, operands, context, 0, once[0]);
                         };
                         return true;
                       },

@@ -11,6 +11,20 @@
 namespace plumb {
 namespace {
 
+void to_softmax(std::span<double> row) {
+  const double most = std::ranges::max(row);
+  double total = 0;
+  for (double& value : row)
+    total += value = std::exp(value - most);
+  for (double& value : row)
+    value /= total;
+}
+
+void to_sigmoid(std::span<double> row) {
+  for (double& value : row)
+    value = 1 / (1 + std::exp(-value));
+}
+
 // Entries whose tokens count otherwise than by a softmax over the block: `weigh` turns a token's biased scores (each half of a
 // token's channels on its own) into factors, whose products with the values are added.
 Hypothesis weighed(std::string cause, std::string found, std::function<void(std::span<double>)> weigh, bool averaged) {
@@ -54,24 +68,9 @@ Hypothesis weighed(std::string cause, std::string found, std::function<void(std:
 void gate_hypotheses(std::vector<Hypothesis>& list) {
   list.push_back(weighed(
       "an entry is the plain average of its tokens", "none", [](std::span<double> row) { std::ranges::fill(row, 1.0); }, true));
-  list.push_back(weighed(
-      "the gate is a softmax over channels, not over the block's tokens", "softmax over channels",
-      [](std::span<double> row) {
-        const double most = std::ranges::max(row);
-        double total = 0;
-        for (double& value : row)
-          total += value = std::exp(value - most);
-        for (double& value : row)
-          value /= total;
-      },
-      false));
-  list.push_back(weighed(
-      "the gate is a sigmoid", "sigmoid",
-      [](std::span<double> row) {
-        for (double& value : row)
-          value = 1 / (1 + std::exp(-value));
-      },
-      false));
+  list.push_back(
+      weighed("the gate is a softmax over channels, not over the block's tokens", "softmax over channels", to_softmax, false));
+  list.push_back(weighed("the gate is a sigmoid", "sigmoid", to_sigmoid, false));
 }
 
 void position_hypotheses(const Compress& op, std::vector<Hypothesis>& list) {
@@ -158,74 +157,47 @@ void compress_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
                                        Tensor scores = *operands.inputs[1];
                                        for (std::int64_t t = 0; t < scores.tokens(); ++t)
                                          std::fill_n(scores.row(t).begin(), scores.width() / 2, kNever);
-                                       StageOperands alone = operands;
-                                       alone.inputs[1] = &scores;
-                                       return run_stage(s, alone, context);
+                                       return run_with_input(s, operands, context, 1, scores);
                                      }));
 }
 
-// A choice among the visible blocks by other scores than the index's own.
+// The index chooses anew among the blocks that each query sees, by other scores than its own; a choice is judged by its scores.
+Outputs chosen_anew(const Index& op, const StageOperands& operands, Outputs out,
+                    const std::function<double(double score, std::size_t block)>& of) {
+  for (std::int64_t t = 0; t < out[1].tokens(); ++t) {
+    const auto visible = static_cast<std::size_t>(
+        reference::visible_blocks(op.blocks, operands.inputs[3]->data[static_cast<std::size_t>(t)], operands.inputs[2]->tokens()));
+    const auto scores = out[0].row(t).first(visible);
+    for (std::size_t b = 0; b < visible; ++b)
+      scores[b] = of(scores[b], b);
+    std::ranges::copy(reference::largest(scores, std::min(visible, static_cast<std::size_t>(op.chosen))), out[1].row(t).begin());
+  }
+  return out;
+}
+
 Hypothesis chosen_by(std::string cause, std::string found, std::function<double(double score, std::size_t block)> of) {
   return computing<Index>(
       {"63", "index.choice", std::move(cause), std::string("largest score"), std::move(found)},
       [of = std::move(of)](const Stage& s, const StageOperands& operands, const StageContext& context) {
-        const auto& op = std::get<Index>(s.operation);
-        Outputs out = run_stage(s, operands, context);
-        for (std::int64_t t = 0; t < out[1].tokens(); ++t) {
-          const auto visible = static_cast<std::size_t>(
-              reference::visible_blocks(op.blocks, operands.inputs[3]->data[static_cast<std::size_t>(t)], operands.inputs[2]->tokens()));
-          std::vector<double> scores(visible);
-          for (std::size_t b = 0; b < visible; ++b)
-            scores[b] = out[0].row(t)[b] = of(out[0].row(t)[b], b);  // a choice is judged by its scores
-          std::ranges::copy(reference::largest(scores, std::min(visible, static_cast<std::size_t>(op.chosen))), out[1].row(t).begin());
-        }
-        return out;
+        return chosen_anew(std::get<Index>(s.operation), operands, run_stage(s, operands, context), of);
       });
 }
 
 void index_hypotheses(std::vector<Hypothesis>& list) {
   const auto weighing = [&](std::string cause, std::string found, std::function<void(std::span<double>)> change) {
-    list.push_back(
-        computing<Index>({"63", "index.weights", std::move(cause), std::string("as projected"), std::move(found)},
-                         [change = std::move(change)](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                           Tensor weights = *operands.inputs[1];
-                           for (std::int64_t t = 0; t < weights.tokens(); ++t)
-                             change(weights.row(t));
-                           StageOperands other = operands;
-                           other.inputs[1] = &weights;
-                           return run_stage(s, other, context);
-                         }));
+    list.push_back(computing<Index>({"63", "index.weights", std::move(cause), std::string("as projected"), std::move(found)},
+                                    with_rows(1, std::move(change))));
   };
   weighing("the index's heads are added without their weights", "1", [](std::span<double> row) { std::ranges::fill(row, 1.0); });
-  weighing("the index's weights are a softmax over heads", "softmax", [](std::span<double> row) {
-    const double most = std::ranges::max(row);
-    double total = 0;
-    for (double& value : row)
-      total += value = std::exp(value - most);
-    for (double& value : row)
-      value /= total;
-  });
-  weighing("the index's weights are a sigmoid", "sigmoid", [](std::span<double> row) {
-    for (double& value : row)
-      value = 1 / (1 + std::exp(-value));
-  });
+  weighing("the index's weights are a softmax over heads", "softmax", to_softmax);
+  weighing("the index's weights are a sigmoid", "sigmoid", to_sigmoid);
   list.push_back(computing<Index>({"63", "index.rectified", "the index is rectified after the sum over heads, not before",
                                    std::string("each product"), std::string("the sum")},
                                   [](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                                    const auto& op = std::get<Index>(s.operation);
                                     Stage plain = s;
                                     std::get<Index>(plain.operation).rectified = false;
-                                    Outputs out = run_stage(plain, operands, context);
-                                    for (std::int64_t t = 0; t < out[1].tokens(); ++t) {
-                                      const auto visible = static_cast<std::size_t>(reference::visible_blocks(
-                                          op.blocks, operands.inputs[3]->data[static_cast<std::size_t>(t)], operands.inputs[2]->tokens()));
-                                      const auto scores = out[0].row(t).first(visible);
-                                      for (double& score : scores)
-                                        score = std::max(score, 0.0);
-                                      std::ranges::copy(reference::largest(scores, std::min(visible, static_cast<std::size_t>(op.chosen))),
-                                                        out[1].row(t).begin());
-                                    }
-                                    return out;
+                                    return chosen_anew(std::get<Index>(s.operation), operands, run_stage(plain, operands, context),
+                                                       [](double score, std::size_t) { return std::max(score, 0.0); });
                                   }));
   list.push_back(chosen_by("the first blocks are kept, not the best", "the first",
                            [](double, std::size_t block) { return -static_cast<double>(block); }));
@@ -243,9 +215,7 @@ void collect_hypotheses(std::vector<Hypothesis>& list) {
                            const bool first = std::get<RowList>(*operands.states[0]).rows.tokens() == 0;
                            if (first) return run_stage(s, operands, context);
                            const Tensor none({0, operands.inputs[0]->shape[1]});
-                           StageOperands other = operands;
-                           other.inputs[0] = &none;
-                           return run_stage(s, other, context);
+                           return run_with_input(s, operands, context, 0, none);
                          }));
   list.back().later = true;
 }

@@ -28,9 +28,7 @@ void gate_hypotheses(const std::string& role, std::vector<Hypothesis>& list) {
                                     [](const Stage& stage, const StageOperands& operands, const StageContext& context) {
                                       Tensor ones = *operands.inputs[1];
                                       std::ranges::fill(ones.data, 1 - std::get<Gated>(stage.operation).up_offset);
-                                      StageOperands alone = operands;
-                                      alone.inputs[1] = &ones;
-                                      return run_stage(stage, alone, context);
+                                      return run_with_input(stage, operands, context, 1, ones);
                                     }));
   }
 }
@@ -119,9 +117,7 @@ void add_hypotheses(std::vector<Hypothesis>& list) {
                      Tensor x = *operands.inputs[0];
                      for (double& value : x.data)
                        value = context.numerics.activation(value * by);
-                     StageOperands multiplied = operands;
-                     multiplied.inputs[0] = &x;
-                     return run_stage(s, multiplied, context);
+                     return run_with_input(s, operands, context, 0, x);
                    }));
 }
 

@@ -1,6 +1,7 @@
 // How a hypothesis is written that no field says and no other weight makes: the stage computes something else from the same operands.
 #pragma once
 #include <functional>
+#include <span>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -20,21 +21,14 @@ struct CauseName {
   FieldValue found;
 };
 
+// At the stages that it concerns.
+Hypothesis computing(CauseName name, std::function<bool(const Stage&)> concerns, Computation computation);
+
+// At the stages of one operation.
 template <class Operation>
 Hypothesis computing(CauseName name, Computation computation) {
-  return {.row = std::move(name.row),
-          .field = std::move(name.field),
-          .cause = std::move(name.cause),
-          .expected = std::move(name.expected),
-          .found = std::move(name.found),
-          .range = std::nullopt,
-          .apply =
-              [computation = std::move(computation)](const BoundGraph& network, int index, double, Patch& patch) {
-                if (!std::holds_alternative<Operation>(stage_at(network, index).operation)) return false;
-                patch.computations[index] = computation;
-                return true;
-              },
-          .rarity = 1};
+  return computing(
+      std::move(name), [](const Stage& stage) { return std::holds_alternative<Operation>(stage.operation); }, std::move(computation));
 }
 
 // The same with a number that is looked for.
@@ -53,6 +47,20 @@ Hypothesis scaling(CauseName name, Range range,
   };
   return hypothesis;
 }
+
+// The stage with other values in place of one operand.
+Outputs run_with_input(const Stage& stage, const StageOperands& operands, const StageContext& context, std::size_t input,
+                       const Tensor& values);
+
+// The stage with each token's row of one operand changed.
+Computation with_rows(std::size_t input, std::function<void(std::span<double>)> change);
+
+// One token's row, [1, ...] of [tokens, ...]; and such a row behind others.
+Tensor row_alone(const Tensor& values, std::int64_t token);
+void append_row(Tensor& values, const Tensor& row);
+
+// sqrt(mean(x^2) + eps)
+double root_mean_square(std::span<const double> values, double eps);
 
 // An operand that the computation holds, without owning it.
 inline WeightPtr borrowed(const Weight* weight) {

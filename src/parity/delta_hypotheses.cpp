@@ -266,12 +266,8 @@ void rule_hypotheses(const BoundGraph& network, const Stage& stage, std::vector<
                                         auto& matrices = std::get<RecurrentMemory>(*operands.states[0]).matrices;
                                         for (std::int64_t t = 0; t < operands.inputs[0]->tokens(); ++t) {
                                           std::vector<Tensor> token;
-                                          for (const Tensor* input : operands.inputs) {
-                                            Shape shape = input->shape;
-                                            shape[0] = 1;
-                                            token.emplace_back(shape);
-                                            std::ranges::copy(input->row(t), token.back().data.begin());
-                                          }
+                                          for (const Tensor* input : operands.inputs)
+                                            token.push_back(row_alone(*input, t));
                                           StageOperands one = operands;
                                           for (std::size_t i = 0; i < token.size(); ++i)
                                             one.inputs[i] = &token[i];
@@ -284,8 +280,7 @@ void rule_hypotheses(const BoundGraph& network, const Stage& stage, std::vector<
                                             continue;
                                           }
                                           all[0] = std::move(y[0]);
-                                          all[1].data.insert(all[1].data.end(), y[1].data.begin(), y[1].data.end());
-                                          ++all[1].shape[0];
+                                          append_row(all[1], y[1]);
                                         }
                                         return all;
                                       }));
@@ -308,20 +303,12 @@ void rule_hypotheses(const BoundGraph& network, const Stage& stage, std::vector<
                                       Tensor keys = *operands.inputs[1];
                                       for (double& value : keys.data)
                                         value *= by;
-                                      StageOperands other = operands;
-                                      other.inputs[1] = &keys;
-                                      return run_stage(s, other, context);
+                                      return run_with_input(s, operands, context, 1, keys);
                                     }));
   // The rule reads the decay's logarithm: others for it are other decays.
   const auto decays = [&](std::string cause, std::string found, double (*change)(double)) {
     list.push_back(computing<DeltaRule>({"55", "delta_rule.keeps", std::move(cause), std::string("exp(g)"), std::move(found)},
-                                        [change](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                                          Tensor g = *operands.inputs[3];
-                                          std::ranges::transform(g.data, g.data.begin(), change);
-                                          StageOperands other = operands;
-                                          other.inputs[3] = &g;
-                                          return run_stage(s, other, context);
-                                        }));
+                                        with_rows(3, [change](std::span<double> g) { std::ranges::transform(g, g.begin(), change); })));
   };
   decays("the state does not decay", "1", [](double) { return 0.0; });
   decays("the decay's logarithm multiplies the state, not its exponential", "1 + g",
@@ -388,9 +375,7 @@ void gated_norm_hypotheses(std::vector<Hypothesis>& list) {
         Tensor one = *operands.inputs[1];
         ungated(stage, one);
         std::get<GatedNorm>(stage.operation).place = GatePlace::kAfterNorm;
-        StageOperands other = operands;
-        other.inputs[1] = &one;
-        Outputs y = run_stage(stage, other, context);
+        Outputs y = run_with_input(stage, operands, context, 1, one);
         for (std::size_t i = 0; i < y[0].data.size(); ++i)
           y[0].data[i] = context.numerics.activation(y[0].data[i] * operands.inputs[1]->data[i]);
         return y;

@@ -209,24 +209,6 @@ std::vector<double> model_snaps(const Operation& operation, std::string_view nam
 
 }  // namespace
 
-Hypothesis computing(std::string row, std::string field, std::string cause, FieldValue expected, FieldValue found,
-                     std::function<bool(const Stage&)> concerns, Computation computation) {
-  return {.row = std::move(row),
-          .field = std::move(field),
-          .cause = std::move(cause),
-          .expected = std::move(expected),
-          .found = std::move(found),
-          .range = std::nullopt,
-          .apply =
-              [concerns = std::move(concerns), computation = std::move(computation)](const BoundGraph& network, int index, double,
-                                                                                     Patch& patch) {
-                if (!concerns(stage_at(network, index))) return false;
-                patch.computations[index] = computation;
-                return true;
-              },
-          .rarity = 1};
-}
-
 Stage& patched_stage(const BoundGraph& network, int index, Patch& patch) {
   return patch.stages.try_emplace(index, network.graph.stages[static_cast<std::size_t>(index)])
       .first->second;

@@ -67,10 +67,6 @@ std::vector<Hypothesis> compressed_hypotheses(const BoundGraph& network, int ind
 std::vector<Hypothesis> routing_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> wiring_hypotheses(const BoundGraph& network, int index);
 
-// Other arithmetic on the same operands, at the stages that it concerns.
-Hypothesis computing(std::string row, std::string field, std::string cause, FieldValue expected, FieldValue found,
-                     std::function<bool(const Stage&)> concerns, Computation computation);
-
 // What rows.cpp knows about a field. A field without an entry is not tried.
 struct FieldCause {
   std::string_view operation;  // as operation_name() says

@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "graph/builder.h"
-#include "parity/hypothesis.h"
+#include "parity/computing.h"
 
 namespace plumb {
 namespace {
@@ -76,9 +76,7 @@ Computation shifted(std::size_t operand, Shift shift, double number) {
       position += shift(first, number);
     if (std::holds_alternative<Attend>(stage.operation) && positions.data.size() == 1)
       return sees_by_position(stage, operands, context, positions.data[0]);
-    StageOperands other = operands;
-    other.inputs[operand] = &positions;
-    return run_stage(stage, other, context);
+    return run_with_input(stage, operands, context, operand, positions);
   };
 }
 

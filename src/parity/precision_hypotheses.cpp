@@ -5,7 +5,7 @@
 
 #include "core/float_bits.h"
 #include "graph/builder.h"
-#include "parity/hypothesis.h"
+#include "parity/computing.h"
 #include "parity/weighted_values.h"
 
 namespace plumb {
@@ -23,10 +23,8 @@ double to_float16(double value) {
 
 constexpr std::pair<const char*, Round> kTypes[] = {{"bfloat16", to_bfloat16}, {"float16", to_float16}};
 
-Hypothesis rounding(std::string row, std::string field, std::string cause, std::string expected, std::string found,
-                    std::function<bool(const Stage&)> concerns, Computation computation) {
-  Hypothesis hypothesis = computing(std::move(row), std::move(field), std::move(cause), std::move(expected), std::move(found),
-                                    std::move(concerns), std::move(computation));
+Hypothesis rounding(CauseName name, std::function<bool(const Stage&)> concerns, Computation computation) {
+  Hypothesis hypothesis = computing(std::move(name), std::move(concerns), std::move(computation));
   hypothesis.rounds = true;
   return hypothesis;
 }
@@ -62,8 +60,9 @@ Computation softmax_in(Round round, bool scores) {
 void softmax_hypotheses(std::vector<Hypothesis>& list) {
   for (const auto& [type, round] : kTypes) {
     for (const bool scores : {true, false}) {
-      list.push_back(rounding("48", "attend.softmax_precision", "attention's softmax is taken in a coarser type", "as the engine's own",
-                              std::string(scores ? "" : "probabilities alone in ") + type, is_softmax, softmax_in(round, scores)));
+      list.push_back(rounding({"48", "attend.softmax_precision", "attention's softmax is taken in a coarser type",
+                               std::string("as the engine's own"), std::string(scores ? "" : "probabilities alone in ") + type},
+                              is_softmax, softmax_in(round, scores)));
     }
   }
 }
@@ -142,7 +141,7 @@ Hypothesis overflow() {
   constexpr double kLargest = 65504;
   constexpr double kRoundsUp = 65520;  // the first number that is not rounded to it
   auto hypothesis = computing(
-      "57", "run.largest", "values pass the largest float16", std::string("finite"), kLargest, [](const Stage&) { return true; },
+      {"57", "run.largest", "values pass the largest float16", std::string("finite"), kLargest}, [](const Stage&) { return true; },
       [](const Stage& stage, const StageOperands& operands, const StageContext& context) {
         std::vector<Tensor> result = run_stage(stage, operands, context);
         for (Tensor& output : result) {
@@ -163,14 +162,16 @@ std::vector<Hypothesis> precision_hypotheses(const BoundGraph& network, int inde
   if (is_softmax(stage)) softmax_hypotheses(list);
   if (is_rope(stage)) {
     for (const auto& [type, round] : kTypes) {
-      list.push_back(rounding("37", "rope.table_precision", "cosines and sines are rounded to a coarser type", "float32", type, is_rope,
-                              tables_in(round)));
+      list.push_back(rounding({"37", "rope.table_precision", "cosines and sines are rounded to a coarser type", std::string("float32"),
+                               std::string(type)},
+                              is_rope, tables_in(round)));
     }
   }
   if (is_router(stage)) {
     for (const auto& [type, round] : kTypes) {
-      list.push_back(rounding("52", "router.score_precision", "the router's scores are rounded to a coarser type", "float32", type, is_router,
-                              scores_in(round)));
+      list.push_back(rounding({"52", "router.score_precision", "the router's scores are rounded to a coarser type", std::string("float32"),
+                               std::string(type)},
+                              is_router, scores_in(round)));
     }
   }
   const bool chooses = std::holds_alternative<Router>(stage.operation) || std::holds_alternative<Index>(stage.operation);

@@ -105,22 +105,10 @@ void expert_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
   if (std::get<Experts>(stage.operation).bias) bias_hypotheses(list);
   list.push_back(computing<Experts>({"51", "experts.weights", "the routing weights are not applied: the experts' outputs are added",
                                      std::string("weighted"), std::string("added")},
-                                    [](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                                      Tensor ones = *operands.inputs[2];
-                                      std::ranges::fill(ones.data, 1.0);
-                                      StageOperands other = operands;
-                                      other.inputs[2] = &ones;
-                                      return run_stage(s, other, context);
-                                    }));
+                                    with_rows(2, [](std::span<double> weights) { std::ranges::fill(weights, 1.0); })));
   list.push_back(computing<Experts>(
       {"51", "experts.weights", "the experts' outputs are averaged, not weighted", std::string("weighted"), std::string("averaged")},
-      [](const Stage& s, const StageOperands& operands, const StageContext& context) {
-        Tensor even = *operands.inputs[2];
-        std::ranges::fill(even.data, 1.0 / static_cast<double>(even.width()));
-        StageOperands other = operands;
-        other.inputs[2] = &even;
-        return run_stage(s, other, context);
-      }));
+      with_rows(2, [](std::span<double> weights) { std::ranges::fill(weights, 1.0 / static_cast<double>(weights.size())); })));
   list.push_back(computing<Experts>({"51", "experts.weights", "the routing weights multiply the experts' inputs, not their outputs",
                                      std::string("outputs"), std::string("inputs")},
                                     [](const Stage& s, const StageOperands& operands, const StageContext& context) {
@@ -142,9 +130,7 @@ void table_hypotheses(std::vector<Hypothesis>& list) {
                             Tensor tokens = *operands.inputs[1];
                             for (std::size_t t = 0; t < tokens.data.size(); ++t)
                               tokens.data[t] = token(*operands.inputs[1], t);
-                            StageOperands other = operands;
-                            other.inputs[1] = &tokens;
-                            return run_stage(s, other, context);
+                            return run_with_input(s, operands, context, 1, tokens);
                           }));
   };
   asked_for("the table of experts is asked for the token before", "the id before",

@@ -113,27 +113,19 @@ Hypothesis projected(std::string cause, FieldValue expected, FieldValue found,
         const Tensor& x = *operands.inputs[0];
         Outputs all;
         for (std::int64_t t = 0; t < x.tokens(); ++t) {
-          Shape shape = x.shape;
-          shape[0] = 1;
-          Tensor one(shape);
-          std::ranges::copy(x.row(t), one.data.begin());
+          Tensor one = row_alone(x, t);
           change(op, one);
-          double squares = 0;
-          for (const double value : one.data)
-            squares += value * value;
-          const double root = std::sqrt(squares / static_cast<double>(one.data.size()) + op.norm_eps);
           StageOperands plain = operands;
           plain.inputs[0] = &one;
           Parameters other = parameters(operands);
-          other.scale = scaled(other.scale, root);
+          other.scale = scaled(other.scale, root_mean_square(one.data, op.norm_eps));
           Outputs row = run_with(stage, plain, context, other);
           for (std::size_t o = 0; o < row.size(); ++o) {
             if (t == 0) {
               all.push_back(row[o]);
               continue;
             }
-            all[o].data.insert(all[o].data.end(), row[o].data.begin(), row[o].data.end());
-            ++all[o].shape[0];
+            append_row(all[o], row[o]);
           }
         }
         return all;
@@ -154,10 +146,7 @@ void connection_hypotheses(std::vector<Hypothesis>& list) {
                              const auto width = static_cast<std::size_t>(one.shape[2]);
                              for (std::size_t first = 0; first < one.data.size(); first += width) {
                                const auto stream = std::span(one.data).subspan(first, width);
-                               double squares = 0;
-                               for (const double value : stream)
-                                 squares += value * value;
-                               const double root = std::sqrt(squares / static_cast<double>(width) + op.norm_eps);
+                               const double root = root_mean_square(stream, op.norm_eps);
                                for (double& value : stream)
                                  value /= root;
                              }
@@ -202,16 +191,8 @@ void connection_hypotheses(std::vector<Hypothesis>& list) {
 
 void collapse_hypotheses(const BoundGraph& network, const Stage& stage, std::vector<Hypothesis>& list) {
   const auto weighing = [&](std::string cause, std::string found, std::function<void(std::span<double>)> change) {
-    list.push_back(
-        computing<Collapse>({"77", "collapse.weights", std::move(cause), std::string("pre"), std::move(found)},
-                            [change = std::move(change)](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                              Tensor weights = *operands.inputs[1];
-                              for (std::int64_t t = 0; t < weights.tokens(); ++t)
-                                change(weights.row(t));
-                              StageOperands other = operands;
-                              other.inputs[1] = &weights;
-                              return run_stage(s, other, context);
-                            }));
+    list.push_back(computing<Collapse>({"77", "collapse.weights", std::move(cause), std::string("pre"), std::move(found)},
+                                       with_rows(1, std::move(change))));
   };
   weighing("the streams are averaged, not weighed", "mean",
            [](std::span<double> row) { std::ranges::fill(row, 1.0 / static_cast<double>(row.size())); });
@@ -224,35 +205,18 @@ void collapse_hypotheses(const BoundGraph& network, const Stage& stage, std::vec
   if (source == nullptr) return;
   list.push_back(computing<Collapse>({"77", "collapse.streams", "the normalised streams are collapsed, not the streams themselves",
                                       std::string("as they are"), std::string("normalised")},
-                                     [eps = source->norm_eps](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                                       Tensor streams = *operands.inputs[0];
-                                       for (std::int64_t t = 0; t < streams.tokens(); ++t) {
-                                         double squares = 0;
-                                         for (const double value : streams.row(t))
-                                           squares += value * value;
-                                         const double root = std::sqrt(squares / static_cast<double>(streams.width()) + eps);
-                                         for (double& value : streams.row(t))
-                                           value /= root;
-                                       }
-                                       StageOperands other = operands;
-                                       other.inputs[0] = &streams;
-                                       return run_stage(s, other, context);
-                                     }));
+                                     with_rows(0, [eps = source->norm_eps](std::span<double> streams) {
+                                       const double root = root_mean_square(streams, eps);
+                                       for (double& value : streams)
+                                         value /= root;
+                                     })));
 }
 
 void mix_hypotheses(std::vector<Hypothesis>& list) {
   const auto weighing = [&](std::string field, std::string cause, std::string expected, std::string found, std::size_t input,
                             std::function<void(std::span<double>)> change) {
-    list.push_back(
-        computing<Mix>({"78", std::move(field), std::move(cause), std::move(expected), std::move(found)},
-                       [input, change = std::move(change)](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                         Tensor weights = *operands.inputs[input];
-                         for (std::int64_t t = 0; t < weights.tokens(); ++t)
-                           change(weights.row(t));
-                         StageOperands other = operands;
-                         other.inputs[input] = &weights;
-                         return run_stage(s, other, context);
-                       }));
+    list.push_back(computing<Mix>({"78", std::move(field), std::move(cause), std::move(expected), std::move(found)},
+                                  with_rows(input, std::move(change))));
   };
   weighing("mix.comb", "the streams are not mixed: each is handed on as it is", "comb", "identity", 3, [](std::span<double> row) {
     const auto n = static_cast<std::size_t>(std::llround(std::sqrt(static_cast<double>(row.size()))));
@@ -262,13 +226,7 @@ void mix_hypotheses(std::vector<Hypothesis>& list) {
   weighing("mix.post", "the branch joins every stream unweighed", "post", "1", 2,
            [](std::span<double> row) { std::ranges::fill(row, 1.0); });
   list.push_back(computing<Mix>({"28", "mix.branch", "the branch is not added to the streams", true, false},
-                                [](const Stage& s, const StageOperands& operands, const StageContext& context) {
-                                  Tensor branch = *operands.inputs[1];
-                                  std::ranges::fill(branch.data, 0.0);
-                                  StageOperands other = operands;
-                                  other.inputs[1] = &branch;
-                                  return run_stage(s, other, context);
-                                }));
+                                with_rows(1, [](std::span<double> branch) { std::ranges::fill(branch, 0.0); })));
 }
 
 void repeat_hypotheses(std::vector<Hypothesis>& list) {

@@ -47,7 +47,8 @@ void gather_int16(std::span<const double> scores, std::optional<double> sink, st
   double largest = -std::numeric_limits<double>::infinity();
   double total = 0;
   std::ranges::fill(sum, 0.0);
-  std::vector<float> weights;
+  std::vector<float> scales;   // of the block's keys
+  std::vector<float> weights;  // and their probabilities times these
   for (std::size_t begin = 0; begin < scores.size();) {
     const std::int64_t place = (position + static_cast<std::int64_t>(begin)) % kBlock;
     const std::size_t end = std::min(scores.size(), begin + static_cast<std::size_t>(kBlock - place));
@@ -58,17 +59,19 @@ void gather_int16(std::span<const double> scores, std::optional<double> sink, st
     for (double& value : sum)
       value *= shrink;
     total *= shrink;
+    scales.clear();
     weights.clear();
     for (std::size_t j = begin; j < end; ++j) {
       const auto p = static_cast<float>(std::exp(static_cast<double>(static_cast<float>(scores[j] - largest))));
       total += p;
-      weights.push_back(p * (largest_of({value_of(j), sum.size()}) / kLargestValue));
+      scales.push_back(largest_of({value_of(j), sum.size()}) / kLargestValue);
+      weights.push_back(p * scales.back());
     }
     const float top = *std::ranges::max_element(weights);
     const float inverse = top > kLeastScale ? kLargestProbability / top : 0;
     for (std::size_t j = begin; j < end; ++j) {
       const double* value = value_of(j);
-      const float scale = largest_of({value, sum.size()}) / kLargestValue;
+      const float scale = scales[j - begin];
       if (scale == 0) continue;
       const double weight = std::nearbyint(weights[j - begin] * inverse) * (top / kLargestProbability) / scale;
       for (std::size_t d = 0; d < sum.size(); ++d)

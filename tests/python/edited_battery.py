@@ -4,31 +4,20 @@
 """
 
 import argparse
-import json
-import os
 import pathlib
 import re
-import subprocess
 import tempfile
-import time
 
 import checkpoints
 import plumb
 import torch
+from batteries import LEAST, diagnose, folder
 from edited_faults import FAULTS
 from edited_models import edited, run
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("PLUMB_BINARY", str(ROOT / "build/release/plumb"))
 TOKENS, STEPS = 38, 4
-LEAST = {torch.float32: 2e-7, torch.float16: 1e-4, torch.bfloat16: 1e-3}
 BLOCKS = re.compile(r"(embed|streams|norm|logits|layers\.\d+\.(residual|streams))")
 MODES = ("all", "blocks", "logits")
-
-
-def folder(name):
-    known = checkpoints.folder(name)
-    return known if known.exists() else ROOT / "tests/data/variants" / name
 
 
 def prompt(name):
@@ -59,16 +48,6 @@ def limited(trace, mode):
             if (number, stage) in trace and (stage == "logits" or (mode == "blocks" and BLOCKS.fullmatch(stage))):
                 less.add_bits(stage, trace.bits((number, stage)), trace.stored_dtype((number, stage)))
     return less
-
-
-def diagnose(trace, model, out):
-    trace.write(out, force=True)
-    begin = time.monotonic()
-    done = subprocess.run([BINARY, "diagnose", out, "--model", model, "--json"], capture_output=True, text=True, timeout=900)
-    seconds = time.monotonic() - begin
-    if done.returncode not in (0, 1):
-        return {"verdict": "error", "summary": done.stderr.strip(), "findings": [], "seconds": seconds}
-    return json.loads(done.stdout) | {"seconds": seconds}
 
 
 def verdict(report, fault, mode):

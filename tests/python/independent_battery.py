@@ -6,29 +6,19 @@
 import argparse
 import collections
 import itertools
-import json
-import os
 import pathlib
 import random
-import subprocess
 import tempfile
-import time
 
 import checkpoints
 import independent_faults as faults
 import torch
+from batteries import LEAST, diagnose, folder
 from independent_engine import Engine
 from independent_traces import MODES, split, trace_of
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("PLUMB_BINARY", str(ROOT / "build/release/plumb"))
 NAMES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "olmoe", "mixtral", "qwen3_moe", "gpt_oss", "glm4", "olmo2", "olmo3", "phi3", "smollm3")
 TOKENS, STEPS = 34, 2
-
-
-def folder(name):
-    known = checkpoints.folder(name)
-    return known if known.exists() else ROOT / "tests/data/variants" / name
 
 
 def prompt(name):
@@ -37,18 +27,6 @@ def prompt(name):
         return [int(i) for i in checkpoints.golden(name)["long"].ids[:TOKENS]]
     drawn = random.Random(5)
     return [drawn.randrange(3, 60) for _ in range(TOKENS)]
-
-
-def diagnose(trace, model, out):
-    trace.write(out, force=True)
-    begin = time.monotonic()
-    done = subprocess.run([BINARY, "diagnose", out, "--model", model, "--json"], capture_output=True, text=True, timeout=900)
-    if done.returncode not in (0, 1):
-        return {"verdict": "error", "summary": done.stderr.strip(), "findings": [], "seconds": time.monotonic() - begin}
-    return json.loads(done.stdout) | {"seconds": time.monotonic() - begin}
-
-
-LEAST = {torch.float32: 2e-7, torch.float16: 1e-4, torch.bfloat16: 1e-3}
 
 
 def same_keys(stage, x, y):

@@ -95,21 +95,21 @@ void run_task(const Attend& op, const Operands& operands, const Context& context
   scratch.resize(static_cast<std::size_t>(attend_scratch(std::ssize(queries), q.shape[2], out.shape[2])));
   const auto attend = operands.rounded_attention ? context.kernels->attend_int16 : context.kernels->attend;
   attend({.type = held.type(),
-                           .queries = queries.data(),
-                           .outputs = outputs.data(),
-                           .first = first.data(),
-                           .end = end.data(),
-                           .keys = keys.data(),
-                           .values = values.data(),
-                           .sinks = op.sinks ? sinks.data() : nullptr,
-                           .vectors = static_cast<std::int64_t>(queries.size()),
-                           .key_dim = q.shape[2],
-                           .value_dim = out.shape[2],
-                           .scale = static_cast<float>(op.scale),
-                           .soft_cap = static_cast<float>(op.soft_cap.value_or(0)),
-                           .scratch = scratch.data(),
-                           .scores = matrices.there() ? scores.data() : nullptr,
-                           .probabilities = matrices.there() ? probabilities.data() : nullptr});
+          .queries = queries.data(),
+          .outputs = outputs.data(),
+          .first = first.data(),
+          .end = end.data(),
+          .keys = keys.data(),
+          .values = values.data(),
+          .sinks = op.sinks ? sinks.data() : nullptr,
+          .vectors = static_cast<std::int64_t>(queries.size()),
+          .key_dim = q.shape[2],
+          .value_dim = out.shape[2],
+          .scale = static_cast<float>(op.scale),
+          .soft_cap = static_cast<float>(op.soft_cap.value_or(0)),
+          .scratch = scratch.data(),
+          .scores = matrices.there() ? scores.data() : nullptr,
+          .probabilities = matrices.there() ? probabilities.data() : nullptr});
 }
 
 // The segment's keys and values behind those that its sequence holds.
