@@ -3,6 +3,7 @@ proved. Those that were once missed are always taken, a draw of the others besid
 
 import random
 
+import batteries
 import edited_battery as battery
 import live_seed
 import pytest
@@ -43,7 +44,7 @@ CASES = list(chosen())
 
 @pytest.mark.parametrize(("name", "fault", "mode"), CASES, ids=[f"{name}, {fault.name}, {mode}" for name, fault, mode in CASES])
 def test_an_edit_is_named(plumb_binary, tmp_path, monkeypatch, name, fault, mode):
-    monkeypatch.setattr(battery, "BINARY", plumb_binary)
+    monkeypatch.setattr(batteries, "BINARY", plumb_binary)
     _, trace = battery.captured(name, fault.changes)
     report = battery.diagnose(battery.limited(trace, mode), battery.folder(name), tmp_path / "a.trace")
     assert battery.verdict(report, fault, mode) == (True, True), battery.summary(report)
@@ -51,7 +52,7 @@ def test_an_edit_is_named(plumb_binary, tmp_path, monkeypatch, name, fault, mode
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_an_unedited_file_raises_no_alarm(plumb_binary, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(battery, "BINARY", plumb_binary)
+    monkeypatch.setattr(batteries, "BINARY", plumb_binary)
     _, trace = battery.captured(name, ())
     for mode in battery.MODES:
         report = battery.diagnose(battery.limited(trace, mode), battery.folder(name), tmp_path / "a.trace")

@@ -3,6 +3,7 @@ has the whole table."""
 
 import random
 
+import batteries
 import checkpoints
 import independent_battery as battery
 import independent_faults as faults
@@ -19,7 +20,7 @@ SEED = 8
 
 @pytest.fixture(autouse=True)
 def binary(plumb_binary, monkeypatch):
-    monkeypatch.setattr(battery, "BINARY", plumb_binary)
+    monkeypatch.setattr(batteries, "BINARY", plumb_binary)
 
 
 @torch.no_grad()
