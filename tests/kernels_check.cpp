@@ -1,10 +1,12 @@
 // Every kernel of every table that this machine runs against the portable one, on odd shapes, and each against itself with the
 // tokens cut up. A program of its own without a library, so that tools/neon-check can build it for another processor.
 // Prints a line for each finding; the exit status is 1 if there was one.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -164,14 +166,24 @@ struct Attention {
   std::vector<float> probabilities;
 };
 
+// What one channel of position 2 (of a query: of the first) is overwritten with, and where.
+struct Planted {
+  enum class In : std::uint8_t { kNothing, kQuery, kKey, kValue } in = In::kNothing;
+  float value = 0;
+};
+
 // `vectors` queries of one head over `keys` keys, the last of which are the queries' own.
 Attention attention(const Kernels& kernels, CacheType type, std::int64_t dim, std::int64_t vectors, std::int64_t first_vector,
-                    std::int64_t end_vector, std::int64_t window, float cap, bool sinks) {
+                    std::int64_t end_vector, std::int64_t window, float cap, bool sinks, const Planted& planted = {}) {
   constexpr std::int64_t kKeys = 150;
   random_bits.seed(7);
-  const auto k = floats(kKeys * dim);
-  const auto v = floats(kKeys * dim);
-  const auto q = floats(vectors * dim);
+  auto k = floats(kKeys * dim);
+  auto v = floats(kKeys * dim);
+  auto q = floats(vectors * dim);
+  const auto channel = static_cast<std::size_t>(dim / 2);
+  if (planted.in == Planted::In::kQuery) q[channel] = planted.value;
+  if (planted.in == Planted::In::kKey) k[static_cast<std::size_t>(2 * dim) + channel] = planted.value;
+  if (planted.in == Planted::In::kValue) v[static_cast<std::size_t>(2 * dim) + channel] = planted.value;
   const std::int64_t blocks = (kKeys + kKeyBlock - 1) / kKeyBlock;
   const auto bytes = static_cast<std::size_t>(cache_block_bytes(type, dim));
   std::vector<std::vector<std::uint8_t>> held(static_cast<std::size_t>(2 * blocks), std::vector<std::uint8_t>(bytes));
@@ -237,6 +249,36 @@ void check_attention(const Kernels& own, const Kernels& plain) {
         const double limits[] = {1e-6, 1e-3, 6e-3, 2e-2};
         expect(distance(a.out, exact.out) < limits[static_cast<int>(type)], own.name, what + ": far from float32");
       }
+    }
+  }
+}
+
+bool finite(const std::vector<float>& values, std::int64_t begin, std::int64_t end) {
+  return std::all_of(values.begin() + begin, values.begin() + end, [](float value) { return std::isfinite(value); });
+}
+
+// What is no number, or an infinite value, is in the outputs of the queries that see it, and in no other. (An infinite key may make
+// a score that hides it.)
+void check_not_finite(const Kernels& own, CacheType type) {
+  constexpr std::int64_t kVectors = 5;
+  constexpr std::int64_t kDim = 40;
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  using In = Planted::In;
+  for (const In in : {In::kQuery, In::kKey, In::kValue}) {
+    for (const float value : {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity}) {
+      const std::string what = "attention of what is not finite, cache " + std::to_string(static_cast<int>(type)) + ", planted in " +
+                               std::to_string(static_cast<int>(in)) + ", " + std::to_string(value);
+      if (in != In::kValue && !std::isnan(value)) continue;
+      const Attention clean = attention(own, type, kDim, kVectors, 0, kVectors, 0, 0, false);
+      const Attention all = attention(own, type, kDim, kVectors, 0, kVectors, 0, 0, false, {in, value});
+      for (std::int64_t i = 0; i < kVectors; ++i) {
+        const bool sees = in != In::kQuery || i == 0;
+        const bool same = std::memcmp(all.out.data() + i * kDim, clean.out.data() + i * kDim, static_cast<std::size_t>(kDim) * 4) == 0;
+        expect(sees ? !finite(all.out, i * kDim, (i + 1) * kDim) : same, own.name, what);
+      }
+      // Position 2 lies far before every window.
+      const Attention near = attention(own, type, kDim, kVectors, 0, kVectors, 30, 0, false, {in, value});
+      expect(in == In::kQuery || finite(near.out, 0, kVectors * kDim), own.name, what + ", behind a window");
     }
   }
 }
@@ -328,6 +370,8 @@ int main() {
     check_quantise(own);
     check_attention(own, kPortableKernels);
     check_int16_attention(own, kPortableKernels);
+    check_not_finite(own, CacheType::kF32);
+    if (own.attend_int16 != nullptr) check_not_finite(own, CacheType::kInt16);
     check_rows(own, kPortableKernels);
   }
   std::printf("%d checks of %s: %d findings\n", checks, names.c_str(), findings);
