@@ -262,6 +262,12 @@ const Tensor& Checker::suspect(const Check& check) {
   return *report(check.step, check.value, check.reported);
 }
 
+std::vector<double> Checker::row_errors(const Check& check) {
+  const Tensor value = reported(check, exact_.computed(check.step, check.value));
+  const Tensor& held = suspect(check);
+  return value.shape == held.shape ? plumb::row_errors(held, value) : std::vector<double>{};
+}
+
 std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) {
   const auto held = report(step, value, as);
   if (!held) return std::nullopt;
@@ -381,24 +387,6 @@ Residual Checker::compared(const Check& check, Recompute& recompute) const {
 Residual Checker::under(const Check& check, const Patch& patch) {
   Recompute recompute(exact_, pool_, patch, touched_stages(network_, patch));
   return compared(check, recompute);
-}
-
-Trial::Trial(Checker& checker, const Check& check, Patch base)
-    : checker_(checker),
-      check_(check),
-      base_(std::move(base)),
-      serial_(1),
-      recompute_(checker.exact_, checker.pool_, base_, touched_stages(checker.network_, base_)),
-      before_(checker.compared(check, recompute_)) {}
-
-std::int64_t Trial::known_tokens() const {
-  const TraceStep& pass = checker_.captured().steps()[check_.step];
-  return pass.first + pass.count;
-}
-
-Residual Trial::under(const Patch& patch, const std::set<int>& touched) const {
-  Recompute recompute(recompute_, serial_, patch, touched);
-  return checker_.compared(check_, recompute);
 }
 
 }  // namespace plumb

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -65,6 +66,8 @@ class Checker {
   // What the suspect reported of the check's output, and the same of ours: the last rows where it has fewer.
   Tensor computed(const Check& check, const Patch& patch);
   const Tensor& suspect(const Check& check);
+  // How far each of its rows is off, relative to the norm.
+  std::vector<double> row_errors(const Check& check);
   // Every row of our output, whatever the suspect reported of it; the ids whose log-probabilities it reported [tokens, k].
   Tensor whole(const Check& check, const Patch& patch);
   const Tensor& reported_ids(const Check& check) const {
@@ -103,8 +106,7 @@ class Checker {
   std::map<std::size_t, std::shared_ptr<const CapturedValue>> reported_ids_;
 };
 
-// One check under many patches, from a common one: what they do not change is computed once. Patches may be tried on several
-// threads at a time.
+// One check under many patches, from a common one: what they do not change is computed once.
 class Trial {
  public:
   // `checker` and `check` must outlive it, and not be used while patches are tried.
@@ -114,16 +116,43 @@ class Trial {
   const Patch& base() const { return base_; }
   const Residual& before() const { return before_; }  // under the base alone
   std::int64_t known_tokens() const;                  // fed when the check's pass ends
-  // `patch` contains the base; `touched` are the stages at which it says something else.
-  Residual under(const Patch& patch, const std::set<int>& touched) const;
+
+  struct Question {
+    Patch patch;                   // contains the base
+    const std::set<int>* touched;  // the stages at which it says something else
+  };
+  struct Answer {
+    Residual residual;
+    std::vector<float> sample;  // of what was computed, where samples are asked for
+  };
+  // How many patches are best evaluated together: one reading of a weight serves all of their tokens.
+  std::size_t lanes() const;
+  // Multiplications of one evaluation in which every stage differs.
+  double products() const;
+  // The answer under each patch. Any number of threads may ask at once.
+  std::vector<Answer> under(std::span<const Question> questions, bool samples = false) const;
+
+  // The same check of fewer tokens, right under the base: a patch under which it is wrong is not tried on all of them.
+  void screen_by(std::unique_ptr<const Trial> fewer) { screens_.push_back(std::move(fewer)); }
+
+  // Elements from all over the check's values: as the suspect has them, and under the base.
+  std::vector<float> sample_of_suspect() const;
+  std::vector<float> sample_of_base() const { return base_sample_; }
 
  private:
+  void plan();
+  std::vector<Answer> unscreened(std::span<const Question* const> questions, bool samples) const;
+
   Checker& checker_;
   const Check& check_;
   Patch base_;
   mutable ThreadPool serial_;
   Recompute recompute_;
   Residual before_;
+  std::vector<std::vector<int>> stages_;    // of each pass up to the check's: what is computed, in order
+  std::vector<std::unique_ptr<const Trial>> screens_;
+  std::vector<float> base_sample_;
+  std::vector<std::vector<int>> finished_;  // behind each stage of the check's pass: those that nothing asks for any more
 };
 
 }  // namespace plumb

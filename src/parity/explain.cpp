@@ -214,8 +214,9 @@ std::vector<std::vector<Attempt>> Explainer::look_ahead(const Check& check, bool
 
 Explainer::Outcome Explainer::search(const Check& check) {
   if (can_climb(checker_, check) && check.span.size() > kLongSpan) {
-    auto sets = look_ahead(check, false);
-    if (sets.empty()) sets = climb(checker_, search_, check);
+    auto sets = climb(checker_, search_, check, Climb::kSnaps);
+    if (sets.empty()) sets = look_ahead(check, false);
+    if (sets.empty()) sets = climb(checker_, search_, check, Climb::kAll);
     if (sets.empty()) sets = look_ahead(check, true);
     if (sets.empty()) return {};
     Outcome outcome = choose(check, sets);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "parity/captured_views.h"
 
@@ -43,8 +44,24 @@ std::vector<std::int64_t> prefixes(std::int64_t tokens) {
 class Rung {
  public:
   Rung(const Checker& whole, const Search& search, const Check& check, std::int64_t tokens)
-      : first_(whole.captured(), tokens),
-        checker_(whole.network(), first_, whole.arithmetic(), whole.pool()),
+      : first_(std::make_unique<FirstTokens>(whole.captured(), tokens)),
+        own_(std::make_unique<Checker>(whole.network(), *first_, whole.arithmetic(), whole.pool())),
+        checker_(*own_),
+        search_(search),
+        check_(checker_.check(0, check.value, check.reported)) {
+    constexpr std::int64_t kTimes = 4;
+    for (const std::int64_t fewer : {1, 4, 16}) {
+      if (fewer * kTimes <= tokens * 2) screens_.push_back(std::make_unique<Rung>(whole, search, check, fewer, kBare));
+    }
+  }
+  // All tokens.
+  Rung(Checker& whole, const Search& search, const Check& check) : checker_(whole), search_(search), check_(check) {}
+  // One without screens.
+  enum Bare { kBare };
+  Rung(const Checker& whole, const Search& search, const Check& check, std::int64_t tokens, Bare)
+      : first_(std::make_unique<FirstTokens>(whole.captured(), tokens)),
+        own_(std::make_unique<Checker>(whole.network(), *first_, whole.arithmetic(), whole.pool())),
+        checker_(*own_),
         search_(search),
         check_(checker_.check(0, check.value, check.reported)) {}
 
@@ -73,9 +90,9 @@ class Rung {
                  cause.scope == candidate.scope;
         });
       });
-      const Trial trial(checker_, *check_, base);
-      before_ = trial.before().relative_l2;
-      search_.measure_all(trial, check_->budget, measured_, effort);
+      const auto trial = trial_under(base);
+      before_ = trial->before().relative_l2;
+      search_.measure_all(*trial, check_->budget, measured_, effort);
       measured_for_ = &set;
     }
     if (two) {
@@ -102,6 +119,17 @@ class Rung {
   }
 
  private:
+  // Fewer tokens that are right under the base must stay so.
+  std::unique_ptr<Trial> trial_under(const Patch& base) {
+    auto trial = std::make_unique<Trial>(checker_, *check_, base);
+    for (const auto& screen : screens_) {
+      if (!screen->usable()) continue;
+      auto fewer = std::make_unique<const Trial>(screen->checker_, *screen->check_, base);
+      if (fewer->before().relative_l2 <= fewer->check().budget) trial->screen_by(std::move(fewer));
+    }
+    return trial;
+  }
+
   bool within(const Residual& r, const Patch& patch) {
     const auto fits = [&](double budget) {
       return r.relative_l2 <= budget && r.worst_row <= 6 * budget;
@@ -132,10 +160,12 @@ class Rung {
     return false;
   }
 
-  FirstTokens first_;
-  Checker checker_;
+  std::unique_ptr<FirstTokens> first_;
+  std::unique_ptr<Checker> own_;
+  Checker& checker_;
   const Search& search_;
   std::optional<Check> check_;
+  std::vector<std::unique_ptr<Rung>> screens_;
   std::vector<Attempt> measured_;
   const Set* measured_for_ = nullptr;
   Search::Effort effort_ = Search::Effort::kSnaps;
@@ -149,7 +179,7 @@ void keep_best(std::vector<Set>& sets) {
 }
 
 // The sets that explain one rung, from those that explained the one below.
-std::vector<Set> next_sets(Rung& rung, std::vector<Set> sets) {
+std::vector<Set> next_sets(Rung& rung, std::vector<Set> sets, Climb how) {
   std::vector<Set> kept;
   for (Set& set : sets) {
     if (rung.holds(set)) kept.push_back(set);
@@ -161,6 +191,7 @@ std::vector<Set> next_sets(Rung& rung, std::vector<Set> sets) {
   constexpr auto kSolve = Search::Effort::kSolve;
   for (const auto& [two, effort] :
        {std::pair(false, kSnaps), std::pair(false, kSolve), std::pair(true, kSolve)}) {
+    if (how == Climb::kSnaps && effort != kSnaps) break;
     std::size_t bases = 0;
     for (const Set& set : sets) {
       if (set.causes.size() + (two ? 2 : 1) > kMostCauses) continue;
@@ -186,15 +217,52 @@ bool can_climb(const Checker& checker, const Check& check) {
          nullptr;
 }
 
+namespace {
+
+// Tokens before the first that is wrong by itself.
+std::int64_t right_tokens(Checker& checker, const Check& check) {
+  const auto errors = checker.row_errors(check);
+  const auto wrong = std::ranges::find_if(errors, [&](double error) { return !(error <= check.budget); });
+  return wrong - errors.begin();
+}
+
+// Those of a few sets that explain the whole check.
+std::vector<Set> that_hold(Rung& whole, const std::vector<Set>& sets) {
+  constexpr std::size_t kFew = 3;
+  std::vector<Set> kept;
+  if (sets.size() > kFew || sets.front().causes.empty()) return kept;
+  for (Set set : sets) {
+    if (whole.holds(set)) kept.push_back(std::move(set));
+  }
+  return kept;
+}
+
+}  // namespace
+
 std::vector<std::vector<Attempt>> climb(Checker& checker, const Search& search,
-                                        const Check& check) {
+                                        const Check& check, Climb how) {
   std::vector<Set> sets{Set{}};
-  for (const std::int64_t tokens : prefixes(checker.captured().steps()[0].count)) {
-    Rung rung(checker, search, check, tokens);
-    if (!rung.usable()) return {};
-    sets = next_sets(rung, std::move(sets));
+  const std::int64_t all = checker.captured().steps()[0].count;
+  const std::int64_t right = right_tokens(checker, check);
+  Rung whole(checker, search, check);
+  bool leapt = false;
+  for (const std::int64_t tokens : prefixes(all)) {
+    if (tokens <= right) continue;
+    if (tokens == all) {
+      sets = next_sets(whole, std::move(sets), how);
+    } else {
+      Rung rung(checker, search, check, tokens);
+      if (!rung.usable()) return {};
+      sets = next_sets(rung, std::move(sets), how);
+    }
     if (sets.empty()) return {};
     keep_best(sets);
+    if (tokens == all || leapt) continue;
+    if (auto kept = that_hold(whole, sets); !kept.empty()) {
+      sets = std::move(kept);
+      break;
+    }
+    leapt = sets.size() == 1 && !sets.front().causes.empty();
   }
   std::vector<std::vector<Attempt>> result;
   for (Set& set : sets) {

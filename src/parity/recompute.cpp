@@ -118,9 +118,9 @@ const std::vector<StateValue>* Recompute::known_states(Key key) const {
 
 // Whether a stage's outputs in `step` depend on a touched stage.
 bool Recompute::differs(std::size_t step, int index) {
-  if (touched_.contains(index)) return true;
   const Key key{step, index};
   if (const auto found = differs_.find(key); found != differs_.end()) return found->second;
+  if (touched_.contains(index)) return true;
   const Stage& stage = stage_in(step, index);
   bool any = !stage.states.empty() && step > 0 && differs(step - 1, index);
   // What was captured stands for its stage, but for rows whose number the patch may change.
@@ -166,35 +166,132 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
     return computed_[key] = source(step, index);
   }
   std::vector<StateValue> states = states_before(step, index);
-  StageOperands operands;
-  for (const Value input : stage.inputs)
-    operands.inputs.push_back(&operand(step, input));
-  for (const int param : stage.params) {
-    const auto weight = patch(step).weights.find(param);
-    operands.weights.push_back(weight != patch(step).weights.end()
-                                   ? weight->second.get()
-                                   : network_.weights[static_cast<std::size_t>(param)].get());
-  }
-  for (StateValue& state : states)
-    operands.states.push_back(&state);
-  const TraceStep& pass = captured_.steps()[step];
-  const StageContext context{.numerics = numerics_,
-                             .pool = &pool_,
-                             .known_length = pass.first + pass.count,
-                             .all_outputs = true};
+  const StageOperands given = operands(step, stage, states);
   // Other arithmetic is of the stage's own operation: where the patch puts another in its place, that one runs.
   const auto other = patch(step).computations.find(index);
   const bool own = stage.operation.index() ==
                    network_.graph.stages[static_cast<std::size_t>(index)].operation.index();
-  auto& result = computed_[key] = own && other != patch(step).computations.end()
-                                      ? other->second(stage, operands, context)
-                                      : run_stage(stage, operands, context);
+  auto result = own && other != patch(step).computations.end() ? other->second(stage, given, context(step))
+                                                                : run_stage(stage, given, context(step));
   if (!stage.states.empty()) states_after_[key] = std::move(states);
   if (const int choice = choice_of(stage); choice >= 0) {
     if (const auto theirs = captured(step, {index, choice}))
       take_order_of(stage, theirs->values, result);
   }
-  return result;
+  return keep(key, std::move(result));
+}
+
+StageOperands Recompute::operands(std::size_t step, const Stage& stage, std::vector<StateValue>& states) {
+  StageOperands given;
+  for (const Value input : stage.inputs)
+    given.inputs.push_back(&operand(step, input));
+  for (const int param : stage.params) {
+    const auto weight = patch(step).weights.find(param);
+    given.weights.push_back(weight != patch(step).weights.end() ? weight->second.get()
+                                                                : network_.weights[static_cast<std::size_t>(param)].get());
+  }
+  for (StateValue& state : states)
+    given.states.push_back(&state);
+  return given;
+}
+
+StageContext Recompute::context(std::size_t step) const {
+  const TraceStep& pass = captured_.steps()[step];
+  return {.numerics = numerics_, .pool = &pool_, .known_length = pass.first + pass.count, .all_outputs = true};
+}
+
+// What comes out as in the base, bit by bit, differs no more: nor does what follows. A state may differ all the same.
+const std::vector<Tensor>& Recompute::keep(Key key, std::vector<Tensor> outputs) {
+  const bool ends = network_.graph.stages[static_cast<std::size_t>(key.second)].states.empty() || last_ == key.first;
+  const auto* known = base_ != nullptr && ends ? base_->known_outputs(key) : nullptr;
+  const auto same = [](const Tensor& a, const Tensor& b) { return a.shape == b.shape && a.data == b.data; };
+  if (known == nullptr || !std::ranges::equal(*known, outputs, same)) return computed_[key] = std::move(outputs);
+  differs_[key] = false;
+  return *known;
+}
+
+bool Recompute::due(std::size_t step, int index) {
+  return base_ != nullptr && !computed_.contains({step, index}) && differs(step, index);
+}
+
+bool Recompute::may_join(std::size_t step, int index) {
+  const Stage& own = network_.graph.stages[static_cast<std::size_t>(index)];
+  const bool product = std::holds_alternative<Linear>(own.operation) || std::holds_alternative<GroupedLinear>(own.operation) ||
+                       std::holds_alternative<Logits>(own.operation) || std::holds_alternative<Experts>(own.operation);
+  const Patch& now = patch(step);
+  return product && !now.stages.contains(index) && !now.computations.contains(index) &&
+         std::ranges::none_of(own.params, [&](int param) { return now.weights.contains(param); });
+}
+
+namespace {
+
+// Whether two stages' operands can stand one behind the other: a router may have chosen another number of experts.
+bool alike(const StageOperands& a, const StageOperands& b) {
+  return std::ranges::equal(a.inputs, b.inputs, [](const Tensor* x, const Tensor* y) {
+    return x->shape.size() == y->shape.size() && std::equal(x->shape.begin() + 1, x->shape.end(), y->shape.begin() + 1);
+  });
+}
+
+Tensor stacked(const std::vector<StageOperands>& all, std::size_t input) {
+  Shape shape = all[0].inputs[input]->shape;
+  shape[0] = 0;
+  for (const StageOperands& each : all)
+    shape[0] += each.inputs[input]->tokens();
+  Tensor together(std::move(shape));
+  auto at = together.data.begin();
+  for (const StageOperands& each : all)
+    at = std::ranges::copy(each.inputs[input]->data, at).out;
+  return together;
+}
+
+Tensor rows_from(const Tensor& all, std::int64_t first, std::int64_t count) {
+  Shape shape = all.shape;
+  shape[0] = count;
+  Tensor part(std::move(shape));
+  std::copy_n(all.data.begin() + first * all.width(), part.data.size(), part.data.begin());
+  return part;
+}
+
+}  // namespace
+
+void Recompute::run_together(std::span<Recompute* const> lanes, std::size_t step, int index) {
+  std::vector<Recompute*> joined;
+  std::vector<StageOperands> given;
+  std::vector<StateValue> none;
+  for (Recompute* lane : lanes) {
+    if (!lane->due(step, index)) continue;
+    if (lane->may_join(step, index)) {
+      auto own = lane->operands(step, lane->stage_in(step, index), none);
+      if (joined.empty() || alike(own, given[0])) {
+        joined.push_back(lane);
+        given.push_back(std::move(own));
+        continue;
+      }
+    }
+    lane->outputs(step, index);
+  }
+  if (joined.empty()) return;
+  std::vector<Tensor> inputs;
+  for (std::size_t i = 0; i < given[0].inputs.size(); ++i)
+    inputs.push_back(stacked(given, i));
+  StageOperands together{.inputs = {}, .weights = given[0].weights, .states = {}};
+  for (const Tensor& input : inputs)
+    together.inputs.push_back(&input);
+  const auto results = run_stage(joined[0]->stage_in(step, index), together, joined[0]->context(step));
+  std::int64_t first = 0;
+  for (std::size_t i = 0; i < joined.size(); ++i) {
+    const std::int64_t tokens = given[i].inputs[0]->tokens();
+    std::vector<Tensor> own;
+    for (const Tensor& result : results)
+      own.push_back(rows_from(result, first, tokens));
+    first += tokens;
+    joined[i]->keep({step, index}, std::move(own));
+  }
+}
+
+void Recompute::forget(std::size_t step, int index) {
+  computed_.erase({step, index});
+  states_after_.erase({step, index});
 }
 
 std::vector<int> Recompute::span_of(std::size_t step, Value value) {

@@ -5,7 +5,9 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -41,6 +43,16 @@ class Recompute {
   // from `base` where it has been computed. `base` is only read, so several of these may run at once.
   Recompute(const Recompute& base, ThreadPool& pool, const Patch& patch, std::set<int> touched);
 
+  // Runs a stage of several of these where it differs from their base and has not been run; what is the same matrix for all of them
+  // multiplies all of their tokens at once. Their outputs are then what computed() would say.
+  static void run_together(std::span<Recompute* const> lanes, std::size_t step, int stage);
+
+  // Nothing after this step is asked for: a stage that yields what the base's yields there differs no more.
+  void end_with(std::size_t step) { last_ = step; }
+
+  // Forgets this one's own values of a stage that nothing asks for any more; asked all the same, it is run again.
+  void forget(std::size_t step, int stage);
+
   // Another patch from step 1 on; null: the same. It must outlive this.
   void set_later(const Patch* later) { later_ = later; }
 
@@ -59,6 +71,12 @@ class Recompute {
   const Tensor& operand(std::size_t step, Value value);
   const std::vector<Tensor>& outputs(std::size_t step, int stage);
   std::vector<StateValue> states_before(std::size_t step, int stage);
+  StageOperands operands(std::size_t step, const Stage& stage, std::vector<StateValue>& states);
+  StageContext context(std::size_t step) const;
+  bool due(std::size_t step, int stage);
+  // Whether the stage is the network's own and takes each token by itself.
+  bool may_join(std::size_t step, int stage);
+  const std::vector<Tensor>& keep(Key key, std::vector<Tensor> outputs);
   std::vector<Tensor> source(std::size_t step, int stage) const;
   const Patch& patch(std::size_t step) const {
     return step > 0 && later_ != nullptr ? *later_ : patch_;
@@ -76,6 +94,7 @@ class Recompute {
   ThreadPool& pool_;
   const Patch& patch_;
   const Patch* later_ = nullptr;
+  std::optional<std::size_t> last_;
   const Recompute* base_ = nullptr;
   std::set<int> touched_;
   std::map<Key, bool> differs_;

@@ -7,24 +7,16 @@
 #include <atomic>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <set>
+
+#include "parity/number_search.h"
 
 namespace plumb {
 namespace {
 
-constexpr int kGridPoints = 25;
-constexpr int kRefinements = 40;
-constexpr int kPatience = 10;               // refinements
-constexpr double kMostIntegers = 128;       // values of a whole number that are all tried
 constexpr std::size_t kSmallNetwork = 260;  // stages; beyond, single stages of a role are not tried
 constexpr double kNoEffect = 1e-9;          // of the residual: the hypothesis changes nothing here
-
-// 0 where it is no number.
-double number_of(const FieldValue& value) {
-  if (const auto* number = std::get_if<double>(&value)) return *number;
-  const auto* whole = std::get_if<std::int64_t>(&value);
-  return whole != nullptr ? static_cast<double>(*whole) : 0;
-}
 
 std::string conventions_of(const Stage& stage) {
   std::string text;
@@ -123,138 +115,66 @@ std::vector<Attempt> Search::candidates(const Check& check) const {
   return list;
 }
 
-struct Search::Probe {
-  const Trial& trial;
-  double good_enough;
+namespace {
+
+// One candidate while it is measured.
+struct Measuring {
+  Attempt* candidate;
   std::set<int> touched;
+  std::optional<NumberSearch> number;  // nothing: it has none, or it was asked already
+  std::vector<double> wanted;
+  std::vector<Residual> found;  // of wanted
 };
 
-double Search::at(const Probe& probe, Attempt& candidate, double value) const {
-  Patch patch = probe.trial.base();
-  if (!apply(network_, candidate.hypothesis, candidate.scope, value, patch))
-    return std::numeric_limits<double>::infinity();
-  const Residual r = probe.trial.under(patch, probe.touched);
-  if (!(r.relative_l2 < candidate.residual.relative_l2)) return r.relative_l2;
-  candidate.residual = r;
-  candidate.value = value;
-  return r.relative_l2;
+Residual unusable() {
+  return Attempt{}.residual;
 }
 
-// Golden-section search on [low, high] of `place`'s argument; given up where the residual stays above `hopeless`: towards the
-// right value of the right cause it falls as the interval does.
-void Search::refine(double low, double high, double hopeless,
-                    const std::function<double(double)>& place,
-                    const std::function<double(double)>& try_value) const {
-  constexpr double kGolden = 0.6180339887498949;
-  double a = high - kGolden * (high - low);
-  double b = low + kGolden * (high - low);
-  double ra = try_value(place(a));
-  double rb = try_value(place(b));
-  for (int i = 0; i < kRefinements; ++i) {
-    if (i == kPatience && std::min(ra, rb) > hopeless) return;
-    if (ra < rb) {
-      high = b;
-      b = a;
-      rb = ra;
-      a = high - kGolden * (high - low);
-      ra = try_value(place(a));
-    } else {
-      low = a;
-      a = b;
-      ra = rb;
-      b = low + kGolden * (high - low);
-      rb = try_value(place(b));
-    }
-  }
-}
-
-// Snaps first, then a grid and a golden-section search around its best point.
-void Search::solve(const Probe& probe, Attempt& candidate, Effort effort) const {
-  const Range& range = *candidate.hypothesis.range;
-  const double before = probe.trial.before().relative_l2;
-  bool any = false;  // whether a value has any effect
-  bool other = false;  // whether one was tried that is not the right one
-  for (const double snap : range.snaps) {
-    if (snap < range.low || snap > range.high) continue;
-    other = other || to_string(FieldValue(snap)) != to_string(candidate.hypothesis.expected);
-    const double r = at(probe, candidate, snap);
-    any = any || (std::isfinite(r) && std::abs(r - before) > kNoEffect * before);
-    if (candidate.residual.relative_l2 <= probe.good_enough) return;
-  }
-  if (effort == Effort::kSnaps && !range.snaps.empty()) return;
-  if (!any && other) return;
-  const auto try_value = [&](double value) {
-    const double least = candidate.residual.relative_l2;
-    const double r = at(probe, candidate, value);
-    if (candidate.residual.relative_l2 < least) candidate.snapped = false;
-    return r;
-  };
-  if (range.integer) {
-    // Counts of tokens go as far as there are tokens.
-    const double most = std::min(range.high, static_cast<double>(probe.trial.known_tokens()) + 1);
-    const double high = range.low >= 1 && range.high > kMostIntegers ? most : range.high;
-    if (high - range.low > kMostIntegers) return;
-    for (double value = range.low; value <= high; ++value)
-      try_value(value);
-    return;
-  }
-  const auto place = [&](double x) {
-    return range.logarithmic ? range.low * std::pow(range.high / range.low, x)
-                             : range.low + x * (range.high - range.low);
-  };
-  int best = 0;
-  std::vector<double> grid;
-  for (int i = 0; i < kGridPoints; ++i) {
-    grid.push_back(try_value(place(static_cast<double>(i) / (kGridPoints - 1))));
-    if (grid.back() < grid[static_cast<std::size_t>(best)]) best = i;
-  }
-  const double least = grid[static_cast<std::size_t>(best)];
-  const double beside =
-      std::max(grid[static_cast<std::size_t>(std::max(best - 1, 0))],
-               grid[static_cast<std::size_t>(std::min(best + 1, kGridPoints - 1))]);
-  constexpr double kNoMinimum = 0.98;
-  if (least <= kNoMinimum * before) {
-    refine(static_cast<double>(best - 1) / (kGridPoints - 1),
-           static_cast<double>(best + 1) / (kGridPoints - 1), 0.15 * beside, place, try_value);
-  }
-  // A number that is almost the right one lies between the points of the grid.
-  const double expected = number_of(candidate.hypothesis.expected);
-  if (candidate.residual.relative_l2 <= probe.good_enough || expected == 0) return;
-  constexpr double kNear = 1e-3;
-  const auto around = [&](double x) { return expected * std::pow(2, x); };
-  if (std::min(try_value(around(kNear)), try_value(around(-kNear))) >= before) return;
-  refine(-1, 1, before, around, try_value);
-}
-
-void Search::measure(const Trial& trial, double good_enough, Attempt& candidate,
-                     Effort effort) const {
-  Patch alone;
+std::optional<Measuring> begin(const BoundGraph& network, const Trial& trial, double good_enough, Search::Effort effort,
+                               Attempt& candidate) {
   const auto& range = candidate.hypothesis.range;
   const double sample = !range ? 0 : range->snaps.empty() ? range->low : range->snaps.front();
-  if (!apply(network_, candidate.hypothesis, candidate.scope, sample, alone) && !range) return;
-  Probe probe{.trial = trial, .good_enough = good_enough, .touched = {}};
-  if (range) {
-    // Which stages a number touches does not depend on the number, but whether it may be applied does.
-    probe.touched.insert(candidate.scope.begin(), candidate.scope.end());
-    probe.touched.merge(touched_stages(network_, alone));
-    solve(probe, candidate, effort);
-  } else {
-    probe.touched = touched_stages(network_, alone);
-    at(probe, candidate, candidate.value);
+  Patch alone;
+  if (!apply(network, candidate.hypothesis, candidate.scope, sample, alone) && !range) return std::nullopt;
+  Measuring measuring{.candidate = &candidate, .touched = touched_stages(network, alone), .number = {}, .wanted = {}, .found = {}};
+  if (!range) {
+    measuring.wanted = {candidate.value};
+    return measuring;
   }
+  // Which stages a number touches does not depend on the number, but whether it may be applied does.
+  measuring.touched.insert(candidate.scope.begin(), candidate.scope.end());
+  measuring.number.emplace(NumberQuestion{.range = &*range,
+                                          .right = &candidate.hypothesis.expected,
+                                          .before = trial.before().relative_l2,
+                                          .good_enough = good_enough,
+                                          .known_tokens = trial.known_tokens(),
+                                          .solve = effort == Search::Effort::kSolve});
+  measuring.wanted = measuring.number->wanted();
+  return measuring;
 }
 
-void Search::measure_all(const Trial& trial, double good_enough, std::vector<Attempt>& list,
-                         Effort effort, std::string_view beside) const {
-  std::atomic<std::size_t> done = 0;
-  pool_.for_rows(static_cast<std::int64_t>(list.size()), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      measure(trial, good_enough, list[static_cast<std::size_t>(i)], effort);
-      ++done;
-      progress_.tell([&] { return fmt::format("{}: cause {} of {}{}", trial.check().stage, done.load(), list.size(), beside); });
-    }
-  });
+// Takes what was found, and asks for more.
+void go_on(Measuring& m, double good_enough) {
+  Attempt& candidate = *m.candidate;
+  const bool snapping = !m.number || m.number->snapping();
+  std::vector<double> residuals;
+  for (std::size_t i = 0; i < m.wanted.size(); ++i) {
+    const Residual& r = m.found[i];
+    residuals.push_back(r.relative_l2);
+    if (!(r.relative_l2 < candidate.residual.relative_l2)) continue;
+    candidate.residual = r;
+    candidate.value = m.wanted[i];
+    if (!snapping) candidate.snapped = false;
+    if (snapping && m.number && r.relative_l2 <= good_enough) break;
+  }
+  m.wanted.clear();
+  if (!m.number) return;
+  if (residuals.size() < m.found.size()) residuals.resize(m.found.size(), std::numeric_limits<double>::infinity());
+  m.number->tell(residuals, candidate.residual.relative_l2);
+  m.wanted = m.number->wanted();
 }
+
+}  // namespace
 
 namespace {
 
@@ -269,6 +189,132 @@ Attempt fixed(const Attempt& candidate, double value) {
   };
   return result;
 }
+
+// A value other than the right one.
+double probe_of(const Hypothesis& hypothesis) {
+  const Range& range = *hypothesis.range;
+  const double expected = number_of(hypothesis.expected);
+  for (const double snap : range.snaps) {
+    if (snap >= range.low && snap <= range.high && snap != expected) return snap;
+  }
+  return range.low != expected ? range.low : range.high;
+}
+
+constexpr double kMostProducts = 1e12;  // multiplications of one search: tens of seconds
+
+// The cosine of y - f and e - base.
+double along(std::span<const float> y, std::span<const float> f, std::span<const float> e, std::span<const float> base) {
+  double dot = 0;
+  double left = 0;
+  double effect = 0;
+  for (std::size_t i = 0; i < std::min({y.size(), f.size(), e.size(), base.size()}); ++i) {
+    const double a = static_cast<double>(y[i]) - f[i];
+    const double b = static_cast<double>(e[i]) - base[i];
+    dot += a * b;
+    left += a * a;
+    effect += b * b;
+  }
+  return left > 0 && effect > 0 ? dot / std::sqrt(left * effect) : 0;
+}
+
+}  // namespace
+
+// A number changes what is computed along nearly one line: where its effect at one value is not along what is to be explained, other values
+// will not be.
+std::vector<Attempt*> Search::likely(const Trial& trial, std::vector<Attempt>& list) const {
+  constexpr double kValues = 30;  // that are tried of one number
+  constexpr std::size_t kLeast = 12;
+  std::vector<Attempt*> kept;
+  std::vector<Attempt*> numbers;
+  for (Attempt& candidate : list)
+    (candidate.hypothesis.range ? numbers : kept).push_back(&candidate);
+  const auto most = std::max(kLeast, static_cast<std::size_t>(kMostProducts / (kValues * std::max(trial.products(), 1.0))));
+  if (numbers.size() <= most) {
+    kept.insert(kept.end(), numbers.begin(), numbers.end());
+    return kept;
+  }
+  std::vector<Attempt> probes;
+  for (const Attempt* candidate : numbers)
+    probes.push_back(fixed(*candidate, probe_of(candidate->hypothesis)));
+  std::vector<std::vector<float>> samples;
+  measure_all(trial, 0, probes, Effort::kSnaps, ", one number of each", &samples);
+  const auto suspect = trial.sample_of_suspect();
+  const auto base = trial.sample_of_base();
+  std::vector<std::pair<double, std::size_t>> order;
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    order.emplace_back(-std::abs(along(suspect, base, samples[i], base)), i);
+    numbers[i]->residual = probes[i].residual;  // of what is not tried further
+    numbers[i]->value = probes[i].value;
+  }
+  std::stable_sort(order.begin(), order.end());
+  for (std::size_t i = 0; i < most; ++i) {
+    Attempt* candidate = numbers[order[i].second];
+    candidate->residual = unusable();
+    kept.push_back(candidate);
+  }
+  return kept;
+}
+
+// All that is wanted of all candidates is evaluated together, a few at a time, until nothing is wanted.
+void Search::measure_all(const Trial& trial, double good_enough, std::vector<Attempt>& list,
+                         Effort effort, std::string_view beside, std::vector<std::vector<float>>* samples) const {
+  if (samples != nullptr) samples->assign(list.size(), {});
+  std::vector<Measuring> all;
+  for (Attempt* candidate : likely(trial, list)) {
+    if (auto measuring = begin(network_, trial, good_enough, effort, *candidate)) all.push_back(std::move(*measuring));
+  }
+  const std::size_t total = all.size();
+  const TimeLeft time;
+  for (int round = 0; !all.empty(); ++round) {
+    std::vector<std::pair<Measuring*, std::size_t>> wanted;
+    for (Measuring& m : all) {
+      m.found.assign(m.wanted.size(), unusable());
+      for (std::size_t i = 0; i < m.wanted.size(); ++i)
+        wanted.emplace_back(&m, i);
+    }
+    const std::size_t share = wanted.size() / static_cast<std::size_t>(pool_.threads()) + 1;
+    const std::size_t lanes = std::min(trial.lanes(), share);
+    std::atomic<std::size_t> done = 0;
+    pool_.for_rows(static_cast<std::int64_t>((wanted.size() + lanes - 1) / lanes), [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t group = first; group < last; ++group) {
+        const std::size_t from = static_cast<std::size_t>(group) * lanes;
+        const std::size_t to = std::min(from + lanes, wanted.size());
+        std::vector<Trial::Question> questions;
+        std::vector<std::pair<Measuring*, std::size_t>> asked;
+        for (std::size_t i = from; i < to; ++i) {
+          auto& [m, which] = wanted[i];
+          Patch patch = trial.base();
+          if (!apply(network_, m->candidate->hypothesis, m->candidate->scope, m->wanted[which], patch)) continue;
+          questions.push_back({.patch = std::move(patch), .touched = &m->touched});
+          asked.emplace_back(m, which);
+        }
+        auto answers = trial.under(questions, samples != nullptr);
+        for (std::size_t i = 0; i < answers.size(); ++i) {
+          const auto& [m, which] = asked[i];
+          m->found[which] = answers[i].residual;
+          if (samples != nullptr) (*samples)[static_cast<std::size_t>(m->candidate - list.data())] = std::move(answers[i].sample);
+        }
+        done += to - from;
+        progress_.tell([&] {
+          const double part = static_cast<double>(done.load()) / static_cast<double>(wanted.size());
+          const std::string what = round == 0 ? fmt::format("{} causes", total) : fmt::format("numbers of {} causes, round {}", all.size(), round);
+          return fmt::format("{}: {}{}{}", trial.check().stage, what, beside, time.left(round == 0 ? part : 0));
+        });
+      }
+    });
+    for (Measuring& m : all)
+      go_on(m, good_enough);
+    std::erase_if(all, [](const Measuring& m) { return m.wanted.empty(); });
+  }
+}
+
+void Search::measure(const Trial& trial, double good_enough, Attempt& candidate, Effort effort) const {
+  std::vector<Attempt> one{candidate};
+  measure_all(trial, good_enough, one, effort);
+  candidate = one[0];
+}
+
+namespace {
 
 // The candidate as found, with its range again: findings tell the number.
 Attempt as_range(const Attempt& found, const Attempt& of) {
@@ -287,15 +333,19 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
   constexpr std::size_t kFewVariants = 90;
   constexpr std::size_t kLeads = 16;
   constexpr std::size_t kEnough = 6;
-  constexpr std::size_t kMostSnaps = 5;
   constexpr std::size_t kShortSpan = 3;
+  constexpr std::size_t kPartners = 32;  // of each lead
   constexpr std::size_t kLongSpan = 30;  // stages; beyond, single stages of a role are not paired
   struct Variant {
     Attempt candidate;
     std::size_t of;  // of `measured`
+    std::vector<float> sample;
   };
   std::vector<Variant> variants;
   const Trial alone(checker, check, base);
+  const bool large = alone.products() * static_cast<double>(measured.size()) > kMostProducts / 100;
+  const std::size_t most_snaps = large ? 1 : 5;
+  const std::size_t most_leads = large ? 6 : variants.max_size();
   for (std::size_t i = 0; i < measured.size(); ++i) {
     const Attempt& candidate = measured[i];
     if (!std::isfinite(candidate.residual.relative_l2)) continue;
@@ -307,28 +357,32 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
       const double change = candidate.residual.relative_l2 - alone.before().relative_l2;
       const bool idle = std::abs(change) <= kNoEffect * alone.before().relative_l2;
       if (idle && check.span.size() > kShortSpan) continue;
-      variants.push_back({candidate, i});
+      variants.push_back({candidate, i, {}});
       continue;
     }
     std::set<double> values{candidate.value};
     for (const double snap : range->snaps) {
-      if (snap >= range->low && snap <= range->high && values.size() < kMostSnaps)
+      if (snap >= range->low && snap <= range->high && values.size() < most_snaps)
         values.insert(snap);
     }
     for (const double value : values) {
       Attempt one = fixed(candidate, value);
       one.residual.relative_l2 = std::numeric_limits<double>::infinity();
       one.snapped = value != candidate.value || candidate.snapped;
-      variants.push_back({std::move(one), i});
+      variants.push_back({std::move(one), i, {}});
     }
   }
-  pool_.for_rows(static_cast<std::int64_t>(variants.size()),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t i = begin; i < end; ++i) {
-                     Attempt& one = variants[static_cast<std::size_t>(i)].candidate;
-                     if (!std::isfinite(one.residual.relative_l2)) measure(alone, 0, one);
-                   }
-                 });
+  std::vector<Attempt> each;
+  for (const Variant& variant : variants) {
+    each.push_back(variant.candidate);
+    each.back().residual = unusable();
+  }
+  std::vector<std::vector<float>> samples;
+  measure_all(alone, 0, each, Effort::kSnaps, ", for pairs", &samples);
+  for (std::size_t i = 0; i < variants.size(); ++i) {
+    variants[i].candidate = each[i];
+    variants[i].sample = std::move(samples[i]);
+  }
   std::erase_if(variants, [&](const Variant& v) {
     const double change = v.candidate.residual.relative_l2 - alone.before().relative_l2;
     const bool idle = std::abs(change) <= kNoEffect * alone.before().relative_l2;
@@ -338,6 +392,20 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
   std::stable_sort(variants.begin(), variants.end(), [](const Variant& a, const Variant& b) {
     return a.candidate.residual.relative_l2 < b.candidate.residual.relative_l2;
   });
+  // What the one leaves unexplained, against what the other does by itself: small effects add up, and great ones nearly.
+  const auto suspect = alone.sample_of_suspect();
+  const auto none = alone.sample_of_base();
+  const auto together = [&](const Variant& a, const Variant& b) {
+    return std::max(along(suspect, a.sample, b.sample, none), along(suspect, b.sample, a.sample, none));
+  };
+  // The likeliest of scored candidates; where one evaluation settles each and is cheap, all.
+  const auto best_of = [&](std::vector<std::pair<double, std::size_t>> scored, bool solving) {
+    const bool few = check.span.size() <= kShortSpan || !solving;
+    const std::size_t partners = large ? kPartners / 2 : few ? scored.size() : kPartners;
+    std::stable_sort(scored.begin(), scored.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+    if (scored.size() > partners) scored.resize(partners);
+    return scored;
+  };
   std::vector<std::vector<Attempt>> found;
   const auto differ = [](const Attempt& a, const Attempt& b) {
     return a.hypothesis.field != b.hypothesis.field || a.scope != b.scope;
@@ -353,26 +421,35 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
         std::min(variants.size(), variants.size() <= kFewVariants ? variants.size()
                                   : solving                       ? kLeads
                                                                   : std::max(kLeads, improving));
-    std::size_t last = leads;  // of what fits as well, the best is near the first
+    std::size_t last = std::min(leads, most_leads);  // of what fits as well, the best is near the first
     for (std::size_t i = 0; i < std::min(last, leads) && found.size() < kEnough; ++i) {
       Patch with = base;
       if (!apply(network_, variants[i].candidate, with)) continue;
       const Trial trial(checker, check, std::move(with));
       std::vector<Attempt> second;
       std::vector<std::size_t> of;
+      std::vector<std::pair<double, std::size_t>> scored;
       if (solving) {
-        for (std::size_t j = 0; j < measured.size(); ++j) {
-          if (!measured[j].hypothesis.range || !differ(measured[j], variants[i].candidate))
-            continue;
+        std::map<std::size_t, double> scores;
+        for (const Variant& variant : variants) {
+          double& score = scores[variant.of];
+          score = std::max(score, std::abs(together(variants[i], variant)));
+        }
+        for (const auto& [j, score] : scores) {
+          if (measured[j].hypothesis.range && differ(measured[j], variants[i].candidate)) scored.emplace_back(score, j);
+        }
+        for (const auto& [score, j] : best_of(std::move(scored), solving)) {
           second.push_back({.hypothesis = measured[j].hypothesis, .scope = measured[j].scope});
           second.back().narrow = measured[j].narrow;
           of.push_back(j);
         }
       } else {
         for (std::size_t j = i + 1; j < variants.size(); ++j) {
-          if (!differ(variants[j].candidate, variants[i].candidate)) continue;
+          if (differ(variants[j].candidate, variants[i].candidate)) scored.emplace_back(together(variants[i], variants[j]), j);
+        }
+        for (const auto& [score, j] : best_of(std::move(scored), solving)) {
           second.push_back(variants[j].candidate);
-          second.back().residual.relative_l2 = std::numeric_limits<double>::infinity();
+          second.back().residual = unusable();
           of.push_back(variants[j].of);
         }
       }

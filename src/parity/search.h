@@ -52,12 +52,13 @@ class Search {
   // How hard the best value of a number is looked for.
   enum class Effort { kSnaps, kSolve };
 
-  // The residual of one candidate at its best value. Any number of threads may do so at once.
+  // The residual of one candidate at its best value.
   void measure(const Trial& trial, double good_enough, Attempt& candidate,
                Effort effort = Effort::kSolve) const;
-  // `beside` is for people: what else is assumed.
+  // `beside` is for people: what else is assumed. `samples` receives a sample of what each candidate computes, at its last value.
   void measure_all(const Trial& trial, double good_enough, std::vector<Attempt>& list,
-                   Effort effort = Effort::kSolve, std::string_view beside = {}) const;
+                   Effort effort = Effort::kSolve, std::string_view beside = {},
+                   std::vector<std::vector<float>>* samples = nullptr) const;
 
   // Two causes that bring the check to `good_enough` together; `measured` holds all candidates under the check's own base. The
   // pairs found first, at most a few.
@@ -69,11 +70,8 @@ class Search {
   ThreadPool& pool() const { return pool_; }
 
  private:
-  struct Probe;
-  double at(const Probe& probe, Attempt& candidate, double value) const;
-  void refine(double low, double high, double hopeless, const std::function<double(double)>& place,
-              const std::function<double(double)>& try_value) const;
-  void solve(const Probe& probe, Attempt& candidate, Effort effort) const;
+  // All of the list, or, where that takes too many multiplications, those that may explain the check.
+  std::vector<Attempt*> likely(const Trial& trial, std::vector<Attempt>& list) const;
 
   const BoundGraph& network_;
   const Config& config_;
