@@ -131,12 +131,15 @@ Outputs run(const Collapse&, const StageOperands& operands, const StageContext& 
   Tensor y = tensor_like(streams, {streams.shape[2]});
   const auto width = static_cast<std::size_t>(streams.shape[2]);
   for (std::int64_t t = 0; t < streams.tokens(); ++t) {
-    for (std::size_t d = 0; d < width; ++d) {
-      double sum = 0;
-      for (std::size_t j = 0; j < pre.row(t).size(); ++j)
-        sum += numerics.single(pre.row(t)[j] * streams.row(t)[j * width + d]);
-      y.row(t)[d] = numerics.activation(numerics.single(sum));
+    const auto weights = pre.row(t);
+    const auto from = streams.row(t);
+    const auto sums = y.row(t);
+    for (std::size_t j = 0; j < weights.size(); ++j) {
+      for (std::size_t d = 0; d < width; ++d)
+        sums[d] += numerics.single(weights[j] * from[j * width + d]);
     }
+    for (double& value : sums)
+      value = numerics.activation(numerics.single(value));
   }
   return {std::move(y)};
 }
@@ -152,17 +155,19 @@ Outputs run(const Mix& op, const StageOperands& operands, const StageContext& co
   const bool first = op.incoming == StreamAxis::kFirst;
   Tensor y(streams.shape);
   for (std::int64_t t = 0; t < streams.tokens(); ++t) {
+    const auto from = streams.row(t);
+    const auto factors = comb.row(t);
+    const auto added = branch.row(t);
     for (std::size_t k = 0; k < n; ++k) {
       const double weight = numerics.activation(post.row(t)[k]);
-      for (std::size_t d = 0; d < width; ++d) {
-        double sum = 0;
-        for (std::size_t j = 0; j < n; ++j) {
-          const double factor = comb.row(t)[first ? j * n + k : k * n + j];
-          sum += numerics.activation(factor) * streams.row(t)[j * width + d];
-        }
-        y.row(t)[k * width + d] = numerics.activation(
-            numerics.activation(weight * branch.row(t)[d]) + numerics.activation(sum));
+      const auto sums = y.row(t).subspan(k * width, width);
+      for (std::size_t j = 0; j < n; ++j) {
+        const double factor = numerics.activation(factors[first ? j * n + k : k * n + j]);
+        for (std::size_t d = 0; d < width; ++d)
+          sums[d] += factor * from[j * width + d];
       }
+      for (std::size_t d = 0; d < width; ++d)
+        sums[d] = numerics.activation(numerics.activation(weight * added[d]) + numerics.activation(sums[d]));
     }
   }
   return {std::move(y)};
