@@ -20,7 +20,7 @@ using plumb::cpu::PanelForm;
 
 constexpr std::int64_t kColumns = 2048;
 
-enum class Path : std::uint8_t { kFloat, kInt8, kBf16 };
+enum class Path : std::uint8_t { kFloat, kInt8, kInt16, kBf16 };
 
 void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
   const Kernels& kernels = plumb::cpu::kernels_for(isa);
@@ -32,15 +32,18 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
   std::vector<float> x(static_cast<std::size_t>(tokens * kColumns), 1.0F);
   std::vector<float> out(static_cast<std::size_t>(tokens * plumb::cpu::kPanelRows));
   std::vector<std::int8_t> codes(x.size(), 1);
-  std::vector<std::uint16_t> shorts(x.size(), 0x3f80);
-  std::vector<float> scales(x.size());
+  constexpr std::int64_t kWideStride = kColumns + plumb::cpu::kInt16Block;
+  std::vector<std::uint16_t> shorts(static_cast<std::size_t>(tokens * kWideStride), 0x3f80);
+  std::vector<float> scales(shorts.size());
   std::vector<std::int32_t> sums(x.size());
   const Int8Rows rows = {.codes = codes.data(), .scales = scales.data(), .sums = sums.data(), .stride = kColumns};
+  const plumb::cpu::Int16Rows wide = {.codes = reinterpret_cast<std::int16_t*>(shorts.data()), .scales = scales.data(), .stride = kWideStride};
   std::size_t next = 0;
   for (auto _ : state) {
     const Panel one = {.form = form, .data = data.data() + next++ % panels * plumb::cpu::panel_bytes(form, kColumns), .columns = kColumns};
     if (path == Path::kFloat) kernels.multiply_float(one, x.data(), kColumns, tokens, out.data());
     if (path == Path::kInt8) kernels.multiply_int8(one, rows, tokens, out.data());
+    if (path == Path::kInt16) kernels.multiply_int16(one, wide, tokens, out.data());
     if (path == Path::kBf16) kernels.multiply_bf16(one, shorts.data(), kColumns, tokens, out.data());
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();
@@ -94,6 +97,7 @@ struct Registered {
 const Registered kProducts[] = {
     {"F32", PanelForm::kF32, Path::kFloat},         {"BF16", PanelForm::kBF16, Path::kFloat},
     {"BF16_short", PanelForm::kBF16, Path::kBf16},  {"F16", PanelForm::kF16, Path::kFloat},
+    {"BF16_int16", PanelForm::kInt16OfBF16, Path::kInt16},
     {"Q8_0_short", PanelForm::kQ8_0, Path::kInt8},  {"Q4_0_short", PanelForm::kQ4_0, Path::kInt8},
     {"Q4_K_short", PanelForm::kQ4_K, Path::kInt8},  {"Q5_K_short", PanelForm::kQ5_K, Path::kInt8},
     {"Q4_1_short", PanelForm::kQ4_1, Path::kInt8},  {"Q5_0_short", PanelForm::kQ5_0, Path::kInt8},
@@ -108,6 +112,7 @@ int main(int argc, char** argv) {
   for (const Isa isa : isas) {
     const std::string prefix = (isa == isas.back() ? "BEST/" : "") + std::string(to_string(isa)) + "/";
     for (const Registered& product : kProducts) {
+      if (product.path == Path::kInt16 && plumb::cpu::kernels_for(isa).multiply_int16 == nullptr) continue;
       if (product.path == Path::kBf16 && plumb::cpu::kernels_for(isa).multiply_bf16 == nullptr) continue;
       benchmark::RegisterBenchmark((prefix + product.name).c_str(),
                                    [isa, product](benchmark::State& state) { products(state, isa, product.form, product.path); })

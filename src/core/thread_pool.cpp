@@ -15,7 +15,9 @@ namespace {
 
 thread_local bool inside_pool = false;
 
-constexpr std::int64_t kPiecesPerThread = 4;  // evens out rows of unequal cost
+// Of the rows that are left, each piece is so many parts for each thread: the last ones are single rows, so that threads of unequal
+// speed and rows of unequal cost end together.
+constexpr std::int64_t kPartsPerThread = 2;
 
 // About 50 microseconds.
 constexpr int kLooks = 2000;
@@ -43,15 +45,17 @@ struct ThreadPool::Shared {
   std::atomic<int> busy{0};                  // workers that have not reported back
   const std::function<void(std::int64_t, std::int64_t)>* work = nullptr;
   std::int64_t rows = 0;
-  std::int64_t piece = 1;
   std::atomic<std::int64_t> next{0};
 
   void take_pieces() {
     inside_pool = true;
-    for (;;) {
-      const std::int64_t begin = next.fetch_add(piece);
-      if (begin >= rows) break;
-      (*work)(begin, std::min(begin + piece, rows));
+    const std::int64_t parts = kPartsPerThread * (static_cast<std::int64_t>(workers.size()) + 1);
+    std::int64_t begin = next.load();
+    while (begin < rows) {
+      const std::int64_t end = begin + std::max<std::int64_t>(1, (rows - begin) / parts);
+      if (!next.compare_exchange_weak(begin, end)) continue;
+      (*work)(begin, end);
+      begin = next.load();
     }
     inside_pool = false;
   }
@@ -104,7 +108,6 @@ void ThreadPool::for_rows(std::int64_t rows,
   // Nobody reads these before the generation changes: all have reported back.
   shared_->work = &work;
   shared_->rows = rows;
-  shared_->piece = std::max<std::int64_t>(1, rows / (threads() * kPiecesPerThread));
   shared_->next = 0;
   shared_->busy = static_cast<int>(shared_->workers.size());
   {

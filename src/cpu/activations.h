@@ -11,7 +11,7 @@ namespace plumb::cpu {
 enum class Activations : std::uint8_t {
   kExact,  // float32
   kAuto,   // int8 with a scale for each 64 channels where the weight is quantised, float32 elsewhere
-  kShort,  // as kAuto, and bfloat16 where the weight is bfloat16
+  kShort,  // as kAuto, and codes of 16 bits with a scale for each 128 where the weight is bfloat16 or half
 };
 
 // "exact", "auto" or "short"; an error lists them.

@@ -53,7 +53,7 @@ class CpuExecutor final : public Executor {
         options_(options),
         kernels_(kernels_for(options.isa)),
         pool_(options.threads),
-        plan_(make_plan(network)),
+        plan_(make_plan(network, options.activations, kernels_)),
         vocab_(network.graph.output(network.graph.logits).shape[0]),
         caches_(network.graph.states.size(), options.cache) {
     const auto& stages = network.graph.stages;
@@ -109,6 +109,8 @@ class CpuExecutor final : public Executor {
     switch (activations_for(matrix, options_.activations, kernels_)) {
       case ActivationForm::kInt8:
         return "int8 activations";
+      case ActivationForm::kInt16:
+        return "int16 activations";
       case ActivationForm::kBf16:
         return "bfloat16 activations";
       case ActivationForm::kSplit:

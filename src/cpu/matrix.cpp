@@ -11,16 +11,22 @@ namespace {
 // Bytes of panels that are packed before the file's pages are given back.
 constexpr std::int64_t kSliceBytes = std::int64_t{1} << 22;
 
-std::optional<PanelForm> form_of(const Weight& weight) {
+// Whether weights of two bytes are codes of 16 bits. Tiles of bfloat16 are the quicker ones where there are any.
+bool as_int16(DType dtype, Activations activations, const Kernels& kernels) {
+  if (activations != Activations::kShort || kernels.multiply_int16 == nullptr) return false;
+  return dtype == DType::kF16 || kernels.multiply_bf16 == nullptr;
+}
+
+std::optional<PanelForm> form_of(const Weight& weight, Activations activations, const Kernels& kernels) {
   const std::optional<DType> dtype = weight.stored_dtype();
   if (!dtype || weight.shape().size() < 2) return std::nullopt;
   switch (*dtype) {
     case DType::kF32:
       return PanelForm::kF32;
     case DType::kF16:
-      return PanelForm::kF16;
+      return as_int16(*dtype, activations, kernels) ? PanelForm::kInt16OfF16 : PanelForm::kF16;
     case DType::kBF16:
-      return PanelForm::kBF16;
+      return as_int16(*dtype, activations, kernels) ? PanelForm::kInt16OfBF16 : PanelForm::kBF16;
     case DType::kQ8_0:
       return PanelForm::kQ8_0;
     case DType::kQ4_0:
@@ -44,11 +50,11 @@ std::optional<PanelForm> form_of(const Weight& weight) {
 
 }  // namespace
 
-Matrix::Matrix(WeightPtr weight)
+Matrix::Matrix(WeightPtr weight, Activations activations, const Kernels& kernels)
     : weight_(std::move(weight)),
       rows_(weight_->rows()),
       columns_(weight_->row_length()),
-      form_(form_of(*weight_)) {
+      form_(form_of(*weight_, activations, kernels)) {
   if (form_) panel_bytes_ = panel_bytes(*form_, columns_);
 }
 

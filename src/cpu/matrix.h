@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "cpu/activations.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/memory.h"
 #include "io/weight.h"
@@ -20,7 +21,8 @@ struct DecodeScratch {
 
 class Matrix {
  public:
-  explicit Matrix(WeightPtr weight);
+  // Its panels' form is that which activations in this mode are multiplied with.
+  Matrix(WeightPtr weight, Activations activations, const Kernels& kernels);
 
   std::int64_t rows() const { return rows_; }
   std::int64_t columns() const { return columns_; }
@@ -28,6 +30,7 @@ class Matrix {
   // Nothing where rows are decoded as they are used.
   std::optional<PanelForm> form() const { return form_; }
   bool quantised() const { return form_ && *form_ >= PanelForm::kQ8_0; }
+  bool int16() const { return form_ == PanelForm::kInt16OfBF16 || form_ == PanelForm::kInt16OfF16; }
   // Of all panels, a multiple of 64; 0 where rows are decoded.
   std::size_t packed_bytes() const { return panel_bytes_ * static_cast<std::size_t>(panels()); }
   // Panels are to lie at `at`, which has packed_bytes() and outlives the matrix; before pack(). Without it they get pages of

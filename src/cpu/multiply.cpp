@@ -32,6 +32,11 @@ struct Prepared {
             .sums = reinterpret_cast<std::int32_t*>(sums.data()) + row * stride / 16,
             .stride = stride};
   }
+  Int16Rows int16(std::int64_t row) const {
+    return {.codes = reinterpret_cast<std::int16_t*>(codes.data()) + row * stride,
+            .scales = reinterpret_cast<float*>(scales.data()) + row * stride / kInt16Block,
+            .stride = stride};
+  }
   std::uint16_t* bf16(std::int64_t row) const {
     return reinterpret_cast<std::uint16_t*>(codes.data()) + row * stride * terms;
   }
@@ -43,6 +48,7 @@ std::int64_t floats_for(std::int64_t bytes) {
 
 void prepare_rows(const Context& context, Prepared& to) {
   to.stride = (to.columns + kChunk - 1) / kChunk * kChunk;
+  if (to.form == ActivationForm::kInt16) to.stride = ((to.columns + kInt16Block - 1) / kInt16Block | 1) * kInt16Block;
   const bool int8 = to.form == ActivationForm::kInt8;
   to.terms = to.form == ActivationForm::kSplit ? 3 : 1;
   to.codes = context.buffers->take(floats_for(to.rows * to.stride * (int8 ? 1 : 2 * to.terms)));
@@ -50,11 +56,14 @@ void prepare_rows(const Context& context, Prepared& to) {
     to.scales = context.buffers->take(to.rows * to.stride / kActivationGroup);
     to.sums = context.buffers->take(to.rows * to.stride / 16);
   }
+  if (to.form == ActivationForm::kInt16) to.scales = context.buffers->take(to.rows * to.stride / kInt16Block);
   for_rows(context, to.rows, to.stride, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t row = begin; row < end; ++row) {
       const float* x = to.x + row / to.groups * to.x_stride + row % to.groups * to.columns;
       if (int8) {
         context.kernels->quantise(x, to.columns, to.int8(0), row);
+      } else if (to.form == ActivationForm::kInt16) {
+        context.kernels->quantise_int16(x, to.columns, to.int16(0), row);
       } else if (to.form == ActivationForm::kSplit) {
         context.kernels->split(x, to.columns, to.stride, to.bf16(row));
       } else {
@@ -74,6 +83,11 @@ void run_panel(const Context& context, const Product& product, const Prepared& x
     Int8Rows rows = x.int8(row);
     rows.stride *= product.groups;
     return context.kernels->multiply_int8(panel, rows, tokens, out);
+  }
+  if (x.form == ActivationForm::kInt16) {
+    Int16Rows rows = x.int16(row);
+    rows.stride *= product.groups;
+    return context.kernels->multiply_int16(panel, rows, tokens, out);
   }
   if (x.form != ActivationForm::kFloat) {
     const auto run = x.form == ActivationForm::kSplit ? context.kernels->multiply_split : context.kernels->multiply_bf16;
@@ -107,7 +121,9 @@ void run_task(const Context& context, const Product& product, const Prepared& x,
       for (std::int64_t t = 0; t < tokens; ++t) {
         const float* from = scratch.out.data() + t * kPanelRows - first;
         float* to = product.y + (token + t) * product.y_stride;
-        if (product.bias == nullptr) {
+        if (product.bias == nullptr && stop - begin == kPanelRows) {  // as nearly always; of a length that the compiler knows
+          std::memcpy(to + begin, from + begin, kPanelRows * sizeof(float));
+        } else if (product.bias == nullptr) {
           std::memcpy(to + begin, from + begin, static_cast<std::size_t>(stop - begin) * sizeof(float));
         } else {
           for (std::int64_t r = begin; r < stop; ++r)
@@ -124,6 +140,7 @@ void run_task(const Context& context, const Product& product, const Prepared& x,
 ActivationForm activations_for(const Matrix& matrix, Activations activations, const Kernels& kernels) {
   if (!matrix.form()) return ActivationForm::kFloat;
   if (matrix.quantised()) return activations == Activations::kExact ? ActivationForm::kFloat : ActivationForm::kInt8;
+  if (matrix.int16()) return ActivationForm::kInt16;
   if (*matrix.form() != PanelForm::kBF16) return ActivationForm::kFloat;
   if (activations == Activations::kShort && kernels.multiply_bf16 != nullptr) return ActivationForm::kBf16;
   return kernels.multiply_split != nullptr ? ActivationForm::kSplit : ActivationForm::kFloat;
@@ -132,7 +149,7 @@ ActivationForm activations_for(const Matrix& matrix, Activations activations, co
 bool rounds_attention(const Matrix* values, Activations activations, const Kernels& kernels) {
   if (values == nullptr || kernels.attend_int16 == nullptr) return false;
   const ActivationForm form = activations_for(*values, activations, kernels);
-  return form == ActivationForm::kInt8 || form == ActivationForm::kBf16;
+  return form == ActivationForm::kInt8 || form == ActivationForm::kInt16 || form == ActivationForm::kBf16;
 }
 
 namespace {

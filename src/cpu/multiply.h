@@ -19,7 +19,7 @@ struct Product {
   std::int64_t groups = 1;
 };
 
-enum class ActivationForm : std::uint8_t { kFloat, kInt8, kBf16, kSplit };
+enum class ActivationForm : std::uint8_t { kFloat, kInt8, kInt16, kBf16, kSplit };
 
 // In which form activations meet this matrix.
 ActivationForm activations_for(const Matrix& matrix, Activations activations, const Kernels& kernels);

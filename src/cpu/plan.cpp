@@ -34,7 +34,7 @@ std::vector<float> read_all(const Weight& weight) {
   return values;
 }
 
-StageWeights weights_of(const Stage& stage, const BoundGraph& network, Plan& plan) {
+StageWeights weights_of(const Stage& stage, const BoundGraph& network, Activations activations, const Kernels& kernels, Plan& plan) {
   StageWeights weights;
   for (std::size_t i = 0; i < stage.params.size(); ++i) {
     const auto param = static_cast<std::size_t>(stage.params[i]);
@@ -45,7 +45,7 @@ StageWeights weights_of(const Stage& stage, const BoundGraph& network, Plan& pla
     weights.matrices.push_back(nullptr);
     if (multiplies(stage.operation) && weight->shape().size() >= 2) {
       auto& matrix = plan.matrices[param];
-      if (matrix == nullptr) matrix = std::make_unique<Matrix>(weight);
+      if (matrix == nullptr) matrix = std::make_unique<Matrix>(weight, activations, kernels);
       weights.matrices.back() = matrix.get();
     } else if (!reads_rows(stage.operation) || !last) {
       weights.vectors.back() = read_all(*weight);
@@ -132,7 +132,7 @@ const Matrix* values_of(const Graph& graph, const Stage& stage, const Plan& plan
 
 }  // namespace
 
-Plan make_plan(const BoundGraph& network) {
+Plan make_plan(const BoundGraph& network, Activations activations, const Kernels& kernels) {
   const Graph& graph = network.graph;
   Plan plan;
   plan.matrices.resize(graph.params.size());
@@ -145,7 +145,7 @@ Plan make_plan(const BoundGraph& network) {
       plan.refusal = "the cpu executor does not compute stage " + stage.name + ": " + *reason +
                      "; the reference executor does";
     }
-    plan.weights.push_back(weights_of(stage, network, plan));
+    plan.weights.push_back(weights_of(stage, network, activations, kernels, plan));
     plan.values_from.push_back(values_of(graph, stage, plan));
   }
   plan.last_use[static_cast<std::size_t>(graph.logits.stage)] = graph.stages.size();

@@ -24,6 +24,6 @@ struct Plan {
   std::optional<std::string> refusal;               // names the first stage that cannot run
 };
 
-Plan make_plan(const BoundGraph& network);
+Plan make_plan(const BoundGraph& network, Activations activations, const Kernels& kernels);
 
 }  // namespace plumb::cpu

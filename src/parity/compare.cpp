@@ -25,8 +25,17 @@ struct RBy {
 
 // Not of the positions `left_out`.
 Result<RBy> r_by_stage(const Trace& side, const Trace& like, const Reference& reference, const std::set<std::int64_t>& left_out) {
-  PLUMB_TRY(const Comparison own, compare_stages(side, *reference.exact, left_out));
-  PLUMB_TRY(const Comparison right, compare_stages(like, *reference.exact, left_out));
+  PLUMB_TRY(Comparison own, compare_stages(side, *reference.exact, left_out));
+  PLUMB_TRY(Comparison right, compare_stages(like, *reference.exact, left_out));
+  if (own.left_out != right.left_out) {
+    // A choice that fell otherwise than the reference's, and that lies at the limit of a near tie for one of the two: what one is not
+    // judged by, the other is not.
+    std::set<std::int64_t> neither = left_out;
+    neither.insert(own.left_out.begin(), own.left_out.end());
+    neither.insert(right.left_out.begin(), right.left_out.end());
+    PLUMB_TRY(own, compare_stages(side, *reference.exact, neither));
+    PLUMB_TRY(right, compare_stages(like, *reference.exact, neither));
+  }
   std::map<std::string, double> budget;
   for (const ComparedStage& stage : right.stages)
     budget[stage.stage] = stage.measure.relative_l2;

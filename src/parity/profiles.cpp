@@ -10,6 +10,7 @@
 #include "parity/recompute.h"
 #include "parity/residual.h"
 #include "reference/ggml.h"
+#include "reference/int16.h"
 
 namespace plumb {
 bool alone(const BoundGraph& network, const std::vector<int>& span) {
@@ -60,10 +61,11 @@ std::vector<Precision> profiles_of(SuspectType type, const std::string& engine) 
   return profiles;
 }
 
-bool has_int8(const BoundGraph& network) {
-  return std::ranges::any_of(network.weights, [](const WeightPtr& weight) {
-    const auto type = weight == nullptr ? std::nullopt : weight->element_type();
-    return type && reference::is_cpu_int8(*type);
+// Whether a matrix is of such a type.
+bool has(const BoundGraph& network, bool (*is)(DType)) {
+  return std::ranges::any_of(network.weights, [is](const WeightPtr& weight) {
+    const auto type = weight == nullptr || weight->shape().size() < 2 ? std::nullopt : weight->element_type();
+    return type && is(*type);
   });
 }
 
@@ -111,7 +113,8 @@ Formula formula_of(const BoundGraph& network, const Captured& captured, ThreadPo
 std::vector<Precision> likely_profiles(const BoundGraph& network, SuspectType type, const std::string& engine) {
   if (type == SuspectType::kFloat32) {
     if (is_llama_cpp(engine)) return {Precision::kGgmlFlash, Precision::kGgml};
-    if (names(engine, {"plumb"}) && has_int8(network)) return {Precision::kFp32, Precision::kCpuInt16, Precision::kCpuInt8};
+    if (names(engine, {"plumb"}) && has(network, reference::is_cpu_int8)) return {Precision::kFp32, Precision::kCpuInt16, Precision::kCpuInt8};
+    if (names(engine, {"plumb"}) && has(network, reference::is_cpu_int16)) return {Precision::kFp32, Precision::kCpuInt16};
     return {Precision::kFp32};
   }
   auto profiles = profiles_of(type, engine);

@@ -5,16 +5,18 @@
 #include <cmath>
 
 #include "core/check.h"
+#include "reference/int16.h"
 #include "reference/kernels.h"
 
 namespace plumb::reference {
 namespace {
 
-enum class Operand : std::uint8_t { kFloat, kHalf, kBfloat16, kQ8_0, kQ8_K, kInt8 };
+enum class Operand : std::uint8_t { kFloat, kHalf, kBfloat16, kQ8_0, kQ8_K, kInt8, kInt16 };
 
-Operand operand_of(std::optional<DType> type, Engine engine) {
+Operand operand_of(std::optional<DType> type, const Numerics& numerics) {
   if (!type) return Operand::kFloat;
-  if (engine == Engine::kCpu) return is_cpu_int8(*type) ? Operand::kInt8 : Operand::kFloat;
+  if (numerics.precision() == Precision::kCpuInt16 && is_cpu_int16(*type)) return Operand::kInt16;
+  if (numerics.engine() == Engine::kCpu) return is_cpu_int8(*type) ? Operand::kInt8 : Operand::kFloat;
   switch (*type) {
     case DType::kF16:
       return Operand::kHalf;
@@ -85,9 +87,9 @@ bool is_cpu_int8(DType type) {
   return std::ranges::find(kTypes, type) != std::end(kTypes);
 }
 
-Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width, Engine engine) {
+Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width, const Numerics& numerics) {
   Tensor y = x;
-  const Operand operand = operand_of(type, engine);
+  const Operand operand = operand_of(type, numerics);
   if (operand == Operand::kFloat) return y;
   if (operand == Operand::kHalf || operand == Operand::kBfloat16) {
     for (double& value : y.data)
@@ -97,6 +99,10 @@ Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width
   const auto row = static_cast<std::size_t>(width);
   const std::size_t size = operand == Operand::kQ8_0 ? 32 : operand == Operand::kInt8 ? 64 : 256;
   for (std::size_t first = 0; first + row <= y.data.size(); first += row) {
+    if (operand == Operand::kInt16) {
+      round_int16_activations(std::span(y.data).subspan(first, row));
+      continue;
+    }
     for (std::size_t block = 0; block < row; block += size) {
       const auto values = std::span(y.data).subspan(first + block, std::min(size, row - block));
       operand == Operand::kQ8_0 ? round_q8_0(values) : operand == Operand::kInt8 ? round_int8(values) : round_q8_k(values);

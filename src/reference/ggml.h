@@ -17,9 +17,9 @@ inline double as_half(double value) {
 }
 
 // Rows of activations as they meet a weight whose elements are of `type`: float32, half and bfloat16 weights meet their own type,
-// blocks meet eight-bit blocks, of 32 channels (Q8_0) or of 256 (Q8_K); of our cpu executor, of 64 with a float32 scale. `width` is
-// the length of a weight's row.
-Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width, Engine engine);
+// blocks meet eight-bit blocks, of 32 channels (Q8_0) or of 256 (Q8_K); of our cpu executor, of 64 with a float32 scale, and with
+// 16-bit products half and bfloat16 weights meet codes of 16 bits (int16.h). `width` is the length of a weight's row.
+Tensor as_operand(const Tensor& x, std::optional<DType> type, std::int64_t width, const Numerics& numerics);
 
 // Types whose products our cpu executor takes in int8 (cpu/matrix.h, Matrix::quantised).
 bool is_cpu_int8(DType type);

@@ -12,9 +12,13 @@ namespace {
 constexpr float kLongestRow = 46000;
 constexpr float kLargestCode = 32767;
 constexpr float kLargestValue = 8191;
-constexpr float kLargestProbability = 4095;
+constexpr float kProbabilities = 262000;
 constexpr float kLeastScale = 1e-30F;
 constexpr std::int64_t kBlock = 64;
+constexpr std::size_t kChannels = 128;
+constexpr float kLongestWeights = 32750;
+constexpr float kLongestActivations = 65500;
+constexpr float kLeastOfBlock = 0x1p-100F;
 
 float largest_of(std::span<const double> row) {
   float largest = 0;
@@ -23,7 +27,43 @@ float largest_of(std::span<const double> row) {
   return largest;
 }
 
+// Replaces each block by its codes times scale_of(largest, length over the largest).
+template <class F>
+void round_blocks(std::span<double> row, const F& scale_of) {
+  for (std::size_t first = 0; first < row.size(); first += kChannels) {
+    const std::span<double> block = row.subspan(first, std::min(kChannels, row.size() - first));
+    const float largest = largest_of(block);
+    float scale = 0;
+    if (largest >= kLeastOfBlock) {
+      const float inverse = 1 / largest;
+      double squares = 0;
+      for (const double value : block)
+        squares += static_cast<double>(static_cast<float>(value) * inverse) * static_cast<double>(static_cast<float>(value) * inverse);
+      scale = scale_of(largest, std::sqrt(static_cast<float>(squares)));
+    }
+    const float inverse = scale > 0 ? 1 / scale : 0;
+    for (double& value : block)
+      value = static_cast<double>(scale) * std::nearbyint(static_cast<float>(value) * inverse);
+  }
+}
+
 }  // namespace
+
+bool is_cpu_int16(DType type) {
+  return type == DType::kBF16 || type == DType::kF16;
+}
+
+void round_int16_weights(std::span<double> row) {
+  round_blocks(row, [](float largest, float length) {
+    int exponent = 0;
+    const float fraction = std::frexp(largest * (length / kLongestWeights), &exponent);
+    return std::ldexp(1.0F, fraction == 0.5F ? exponent - 1 : exponent);
+  });
+}
+
+void round_int16_activations(std::span<double> row) {
+  round_blocks(row, [](float largest, float length) { return largest * std::max(length / kLongestActivations, 1 / kLargestCode); });
+}
 
 void round_int16(std::span<double> values, std::int64_t width, Int16Rows rows) {
   const auto n = static_cast<std::size_t>(width);
@@ -68,12 +108,16 @@ void gather_int16(std::span<const double> scores, std::optional<double> sink, st
       weights.push_back(p * scales.back());
     }
     const float top = *std::ranges::max_element(weights);
-    const float inverse = top > kLeastScale ? kLargestProbability / top : 0;
+    double all = 0;
+    for (const float weight : weights)
+      all += weight;
+    const float share = std::max(static_cast<float>(all) / kProbabilities, top / kLargestCode);
+    const float inverse = top > kLeastScale ? 1 / share : 0;
     for (std::size_t j = begin; j < end; ++j) {
       const double* value = value_of(j);
       const float scale = scales[j - begin];
       if (scale == 0) continue;
-      const double weight = std::nearbyint(weights[j - begin] * inverse) * (top / kLargestProbability) / scale;
+      const double weight = std::nearbyint(weights[j - begin] * inverse) * share / scale;
       for (std::size_t d = 0; d < sum.size(); ++d)
         sum[d] += weight * value[d];
     }

@@ -1,15 +1,23 @@
-// How our cpu executor rounds attention where its products are from integers of 16 bits (cpu/kernels/attend_int16.inc): rows of
+// How our cpu executor rounds where its products are from integers of 16 bits. Weights of two bytes and what meets them
+// (cpu/kernels/int16.inc): blocks of 128 channels to codes of a given length. Attention (cpu/kernels/attend_int16.inc): rows of
 // queries and keys to codes of a given length, rows of values to codes of a given largest, and in each block of 64 positions the
-// probabilities times the values' scales to codes of 12 bits.
+// probabilities times the values' scales to codes of a given sum.
 #pragma once
 #include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
 
+#include "core/dtype.h"
 #include "graph/tensor.h"
 
 namespace plumb::reference {
+
+// Types whose products are from codes of 16 bits.
+bool is_cpu_int16(DType type);
+// A row of such a weight, or of activations that meet it, becomes codes times their blocks' scales.
+void round_int16_weights(std::span<double> row);
+void round_int16_activations(std::span<double> row);
 
 enum class Int16Rows : std::uint8_t { kByLength, kByLargest };
 

@@ -7,6 +7,7 @@
 
 #include "core/check.h"
 #include "reference/ggml.h"
+#include "reference/int16.h"
 #include "reference/kernels.h"
 
 namespace plumb::reference {
@@ -185,7 +186,7 @@ void multiply(const Tensor& input, const Weight& weight, const Weight* bias_weig
               const StageContext& context, Tensor& y, WeightPrecision result) {
   const Numerics& numerics = context.numerics;
   const Tensor rounded =
-      numerics.rounds_operands() ? as_operand(input, weight.element_type(), weight.row_length(), numerics.engine()) : Tensor();
+      numerics.rounds_operands() ? as_operand(input, weight.element_type(), weight.row_length(), numerics) : Tensor();
   const Tensor& x = numerics.rounds_operands() ? rounded : input;
   const Tensor roundings =
       numerics.ggml() && weight.stored_dtype() ? sum_roundings(input, weight.stored_dtype(), weight.row_length()) : Tensor();
@@ -200,6 +201,7 @@ void multiply(const Tensor& input, const Weight& weight, const Weight* bias_weig
   const std::int64_t groups = x.width() / in;
   PLUMB_CHECK(x.width() == groups * in && y.width() == weight.rows() &&
               weight.rows() % groups == 0);
+  const bool int16 = numerics.precision() == Precision::kCpuInt16 && weight.element_type() && is_cpu_int16(*weight.element_type());
   // Some rows at a time, for two tokens at a time.
   const bool joined = groups == 1 && x.tokens() > 1 && roundings.data.empty() && !(numerics.mlx() && weight.grouped_row(0));
   for_rows(context, weight.rows(), in * (x.tokens() + 1),
@@ -209,6 +211,7 @@ void multiply(const Tensor& input, const Weight& weight, const Weight* bias_weig
              const auto read = [&](std::int64_t o, std::vector<double>& into) {
                into.resize(static_cast<std::size_t>(in));
                weight.read_row(o, into);
+               if (int16) round_int16_weights(into);
                if (!numerics.narrow()) return;
                for (double& value : into)
                  value = numerics.parameter(value);

@@ -19,6 +19,8 @@ inline constexpr int kPanelRows = 32;
 inline constexpr int kChunk = 256;
 // Columns of an int8 row that share a scale.
 inline constexpr int kActivationGroup = 64;
+// Columns of a row of 16-bit codes, of weights or activations, that share a scale.
+inline constexpr int kInt16Block = 128;
 // Keys of a block of attention. Blocks begin at multiples of it, counted from position 0.
 inline constexpr int kKeyBlock = 64;
 
@@ -27,6 +29,10 @@ enum class PanelForm : std::uint8_t {
   kF32,   // 1 column: 32 floats
   kF16,   // 1 column: 32 halves
   kBF16,  // 2 columns: 32 pairs
+  // kInt16Block columns (the last unit may have fewer): 32 float scales, then of each 2 columns 32 pairs of 16-bit codes; from rows
+  // of bfloat16, or of halves
+  kInt16OfBF16,
+  kInt16OfF16,
   kQ8_0,  // 32 columns: 32 half scales, then 8 times 32 groups of 4 codes; a code is stored + 128
   kQ4_0,  // 32 columns: 32 half scales, then 4 times 32 groups of 4 bytes: columns 4 j, and 16 + 4 j in the high nibbles
   kQ4_1,  // 32 columns: 32 half scales, 32 half minima (which are added), then as kQ4_0
@@ -49,6 +55,9 @@ constexpr std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
       return n * 64;
     case PanelForm::kBF16:
       return (n + 1) / 2 * 128;
+    case PanelForm::kInt16OfBF16:
+    case PanelForm::kInt16OfF16:
+      return (n + kInt16Block - 1) / kInt16Block * (kPanelRows * 4) + (n + 1) / 2 * 128;
     case PanelForm::kQ8_0:
       return n / 32 * 1088;
     case PanelForm::kQ4_0:
@@ -82,6 +91,13 @@ struct Int8Rows {
   std::int32_t* sums;    // of each 16 codes
   std::int64_t stride;   // columns, rounded up to whole chunks; codes past the end are 0
 };
+
+// Rows of activations as codes of 16 bits: codes[t * stride + k] * scales[(t * stride + k) / kInt16Block].
+struct Int16Rows {
+  std::int16_t* codes;
+  float* scales;
+  std::int64_t stride;  // columns, rounded up to an odd number of blocks: rows a power of two apart would meet in few sets of the cache
+};                      // codes past the end of a block that is not whole are 0
 
 // In which type keys and values are kept. With q8_0, kCacheGroup channels of one position share a scale. kInt16 is no user's choice:
 // it is what attend_int16 reads of a float32, codes of 16 bits and a scale for each position.
@@ -171,6 +187,8 @@ struct Kernels {
                          std::int64_t tokens, float* out);
   // The same from int8 activations; the quantised forms only.
   void (*multiply_int8)(const Panel& panel, const Int8Rows& x, std::int64_t tokens, float* out);
+  // The same from 16-bit activations; kInt16OfBF16 and kInt16OfF16 only. Null where such products are no quicker than those of float32.
+  void (*multiply_int16)(const Panel& panel, const Int16Rows& x, std::int64_t tokens, float* out);
   // The same from activations rounded to bfloat16, [tokens][x_stride]; kBF16 only. Null where the instruction set has none.
   void (*multiply_bf16)(const Panel& panel, const std::uint16_t* x, std::int64_t x_stride,
                         std::int64_t tokens, float* out);
@@ -182,6 +200,7 @@ struct Kernels {
   void (*pack)(PanelForm form, const std::uint8_t* const* rows, std::int64_t columns, std::uint8_t* to);
   // Row `token` of `to` from x [columns].
   void (*quantise)(const float* x, std::int64_t columns, const Int8Rows& to, std::int64_t token);
+  void (*quantise_int16)(const float* x, std::int64_t columns, const Int16Rows& to, std::int64_t token);  // null where multiply_int16 is
   void (*to_bf16)(const float* x, std::int64_t columns, std::int64_t stride, std::uint16_t* to);
   // Into three terms, `to` [3][stride].
   void (*split)(const float* x, std::int64_t columns, std::int64_t stride, std::uint16_t* to);
