@@ -63,26 +63,36 @@ struct Form {
   std::int64_t columns;  // of a unit
   std::size_t bytes;
   std::size_t halves;  // at its start
+  std::size_t bytes_of_scales = 0;  // likewise
+  std::size_t behind = 0;  // floats behind the last unit
 };
 
 const Form kForms[] = {{PanelForm::kQ8_0, "Q8_0", 32, 1088, 32},   {PanelForm::kQ4_0, "Q4_0", 32, 576, 32},
                        {PanelForm::kQ5_0, "Q5_0", 32, 704, 32},    {PanelForm::kQ5_1, "Q5_1", 32, 768, 64},
                        {PanelForm::kQ4_1, "Q4_1", 32, 640, 64},    {PanelForm::kQ4_K, "Q4_K", 256, 4736, 64},
-                       {PanelForm::kQ5_K, "Q5_K", 256, 5760, 64}, {PanelForm::kQ6_K, "Q6_K", 256, 6720, 32}};
+                       {PanelForm::kQ5_K, "Q5_K", 256, 5760, 64}, {PanelForm::kQ6_K, "Q6_K", 256, 6720, 32},
+                       {PanelForm::kMXFP4, "MXFP4", 32, 544, 0, 32},  {PanelForm::kNVFP4, "NVFP4", 32, 576, 0, 64, 32},
+                       {PanelForm::kIQ4_NL, "IQ4_NL", 32, 576, 32}, {PanelForm::kIQ4_XS, "IQ4_XS", 256, 4416, 32},
+                       {PanelForm::kQ2_K, "Q2_K", 256, 2688, 64},   {PanelForm::kQ3_K, "Q3_K", 256, 3648, 32},
+                       {PanelForm::kTQ2_0, "TQ2_0", 256, 2112, 32}};
 
 TEST_F(Amx, BytesAreTheBitsOfTheInstructionSetBelow) {
   constexpr std::int64_t kMost = 53;
   for (const Form& form : kForms) {
     for (const std::int64_t units : {std::int64_t{1}, std::int64_t{3}, 544 / form.columns}) {
       const std::int64_t columns = units * form.columns;
-      std::vector<std::uint8_t> data(form.bytes * static_cast<std::size_t>(units));
+      std::vector<std::uint8_t> data(form.bytes * static_cast<std::size_t>(units) + form.behind * 4);
       std::generate(data.begin(), data.end(), [&] { return static_cast<std::uint8_t>(random_()); });
       for (std::size_t u = 0; u < static_cast<std::size_t>(units); ++u) {
         for (std::size_t i = 0; i < form.halves; ++i) {  // finite
           const auto half = static_cast<std::uint16_t>(0x2800U + random_() % 0x1800U);
           std::memcpy(data.data() + u * form.bytes + i * 2, &half, 2);
         }
+        for (std::size_t i = 0; i < form.bytes_of_scales; ++i)
+          data[u * form.bytes + i] = static_cast<std::uint8_t>(112 + random_() % 32);
       }
+      const auto factors = floats(static_cast<std::int64_t>(form.behind));
+      if (form.behind > 0) std::memcpy(data.data() + data.size() - form.behind * 4, factors.data(), form.behind * 4);
       const Panel panel = {form.form, data.data(), columns};
       const std::int64_t stride = (columns + kChunk - 1) / kChunk * kChunk;
       std::vector<std::int8_t> codes(static_cast<std::size_t>(kMost * stride));

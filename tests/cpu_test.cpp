@@ -241,7 +241,9 @@ std::vector<std::string> stored_models() {
 class CpuStored : public testing::TestWithParam<std::string> {};
 
 TEST_P(CpuStored, LogitsAreTheReferencesAndNoSplitChangesThem) {
-  const auto folder = golden::data_folder() / GetParam();
+  const bool shared = GetParam().starts_with("fixtures/");
+  if (shared && !test::has_shared(GetParam())) return;
+  const auto folder = shared ? std::filesystem::path(PLUMB_SHARED_DIR) / GetParam() : golden::data_folder() / GetParam();
   const auto file = folder / "model.gguf";
   const auto model = Model::load(std::filesystem::exists(file) ? file : folder, {});
   ASSERT_TRUE(model.ok()) << model.error().message;
@@ -267,6 +269,17 @@ INSTANTIATE_TEST_SUITE_P(Forms, CpuStored, testing::ValuesIn(stored_models()), [
   }
   return name;
 });
+
+// What no model of tests/data has: blocks that nothing here writes, and experts whose scales lie beside them.
+INSTANTIATE_TEST_SUITE_P(Shared, CpuStored,
+                         testing::Values("fixtures/quantised/demo-qwen3-gguf-iq4_xs", "fixtures/quantised/demo-qwen3-gguf-q2_k",
+                                         "fixtures/quantised/gpt_oss-mxfp4", "fixtures/quantised/deepseek_v4-fp8-mxfp4",
+                                         "fixtures/quantised/deepseek_v4-fp8-nvfp4", "fixtures/quantised/qwen3_moe-ct-nvfp4"),
+                         [](const auto& entry) {
+                           std::string name = entry.param.substr(sizeof("fixtures/quantised/") - 1);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 // Each form that convert writes: the trained model of models/demo, whose rows hold whole blocks of all of them.
 class CpuConverted : public testing::TestWithParam<std::string> {};

@@ -54,6 +54,8 @@ struct Form {
   std::size_t halves;        // at the unit's start, that must be finite
   bool floats = false;       // whose other bytes are floats of this width
   int width = 0;
+  std::size_t bytes_of_scales = 0;  // at the unit's start, each from `least` on below `least` + 32
+  std::uint8_t least = 0;
 };
 
 const Form kForms[] = {
@@ -63,6 +65,11 @@ const Form kForms[] = {
     {PanelForm::kQ6_K, "Q6_K", 256, 6720, 32, false, 0},
     {PanelForm::kQ4_1, "Q4_1", 32, 640, 64, false, 0}, {PanelForm::kQ5_K, "Q5_K", 256, 5760, 64, false, 0},
     {PanelForm::kQ5_0, "Q5_0", 32, 704, 32, false, 0}, {PanelForm::kQ5_1, "Q5_1", 32, 768, 64, false, 0},
+    {PanelForm::kMXFP4, "MXFP4", 32, 544, 0, false, 0, 32, 112}, {PanelForm::kNVFP4, "NVFP4", 32, 576, 0, false, 0, 64, 100},
+    {PanelForm::kIQ4_NL, "IQ4_NL", 32, 576, 32, false, 0}, {PanelForm::kIQ4_XS, "IQ4_XS", 256, 4416, 32, false, 0},
+    {PanelForm::kQ2_K, "Q2_K", 256, 2688, 64, false, 0}, {PanelForm::kQ3_K, "Q3_K", 256, 3648, 32, false, 0},
+    {PanelForm::kTQ2_0, "TQ2_0", 256, 2112, 32, false, 0}, {PanelForm::kFP8, "FP8", 128, 4224, 64, false, 0},
+    {PanelForm::kIntegers, "integers", 32, 1280, 128, false, 0}, {PanelForm::kOffsetIntegers, "integers with offsets", 32, 1536, 256, false, 0},
 };
 
 std::vector<std::uint8_t> panel_of(const Form& form, std::int64_t units) {
@@ -76,10 +83,16 @@ std::vector<std::uint8_t> panel_of(const Form& form, std::int64_t units) {
       const auto half = static_cast<std::uint16_t>(0x2800U + random_bits() % 0x1800U);
       std::memcpy(unit + i * 2, &half, 2);
     }
+    for (std::size_t i = 0; i < form.bytes_of_scales; ++i)
+      unit[i] = static_cast<std::uint8_t>(form.least + random_bits() % 32);
     for (std::size_t i = 0; form.floats && i < form.bytes; i += static_cast<std::size_t>(form.width)) {
       const float value = floats(1)[0];
       std::memcpy(unit + i, reinterpret_cast<const std::uint8_t*>(&value) + 4 - form.width, static_cast<std::size_t>(form.width));
     }
+  }
+  if (form.form == PanelForm::kNVFP4) {  // its rows' factors
+    const auto factors = floats(kPanelRows);
+    std::memcpy(data.data() + form.bytes * static_cast<std::size_t>(units), factors.data(), kPanelRows * 4);
   }
   return data;
 }
@@ -127,6 +140,12 @@ void check_products(const Kernels& own, const Kernels& plain) {
       for (std::int64_t t = 0; t < kTokens; ++t)
         own.multiply_float(panel, x.data() + t * columns, columns, 1, c.data() + t * kPanelRows);
       expect(a == c, own.name, what + ": float products, token by token");
+      if (form.form == PanelForm::kFP8) {  // the row's end is no whole unit
+        const Panel part = {form.form, data.data(), columns - 37};
+        own.multiply_float(part, x.data(), columns, kTokens, a.data());
+        plain.multiply_float(part, x.data(), columns, kTokens, b.data());
+        expect(distance(a, b) < 1e-6, own.name, what + " less 37: float products");
+      }
       if (form.form < PanelForm::kQ8_0) continue;
       Quantised codes = quantised(plain, x, columns);
       own.multiply_int8(panel, codes.rows(0), kTokens, a.data());

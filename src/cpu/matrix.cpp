@@ -5,6 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "io/decode.h"
+#include "io/gguf/block_integers.h"
+
 namespace plumb::cpu {
 namespace {
 
@@ -43,9 +46,49 @@ std::optional<PanelForm> form_of(const Weight& weight, Activations activations, 
       return PanelForm::kQ5_K;
     case DType::kQ6_K:
       return PanelForm::kQ6_K;
+    case DType::kMXFP4:
+      return PanelForm::kMXFP4;
+    case DType::kNVFP4:
+      return PanelForm::kNVFP4;
+    case DType::kIQ4_NL:
+      return PanelForm::kIQ4_NL;
+    case DType::kIQ4_XS:
+      return PanelForm::kIQ4_XS;
+    case DType::kQ2_K:
+      return PanelForm::kQ2_K;
+    case DType::kQ3_K:
+      return PanelForm::kQ3_K;
+    case DType::kTQ2_0:
+      return PanelForm::kTQ2_0;
     default:
       return std::nullopt;
   }
+}
+
+// Whole numbers that are read from the file for each product.
+std::optional<PanelForm> integer_form_of(const Weight& weight) {
+  if (weight.shape().size() < 2 || weight.row_length() % 32 != 0) return std::nullopt;
+  if (weight.has_integers()) return PanelForm::kOffsetIntegers;
+  const std::optional<DType> dtype = weight.stored_dtype();
+  if (dtype && integer_decoder(*dtype) != nullptr) return PanelForm::kIntegers;
+  return std::nullopt;
+}
+
+// Where scales lie beside the codes.
+std::optional<PanelForm> scaled_form_of(const Weight& weight) {
+  const std::optional<ScaledForm> form = weight.scaled_form();
+  if (!form || weight.shape().size() < 2) return std::nullopt;
+  const std::int64_t columns = weight.row_length();
+  switch (form->codes) {
+    case ScaledCodes::kE2M1:
+      if (form->scales == DType::kF8E8M0 && form->group == 32 && columns % 32 == 0) return PanelForm::kMXFP4;
+      if (form->scales == DType::kF8E4M3 && form->group == 16 && columns % 32 == 0) return PanelForm::kNVFP4;
+      return std::nullopt;
+    case ScaledCodes::kE4M3:
+      if (form->group % kFp8Block == 0 || form->group >= columns) return PanelForm::kFP8;
+      return std::nullopt;
+  }
+  return std::nullopt;
 }
 
 }  // namespace
@@ -55,11 +98,19 @@ Matrix::Matrix(WeightPtr weight, Activations activations, const Kernels& kernels
       rows_(weight_->rows()),
       columns_(weight_->row_length()),
       form_(form_of(*weight_, activations, kernels)) {
+  if (!form_) {
+    form_ = scaled_form_of(*weight_);
+    scaled_ = form_.has_value();
+  }
+  if (!form_) {
+    form_ = integer_form_of(*weight_);
+    passing_ = form_.has_value();
+  }
   if (form_) panel_bytes_ = panel_bytes(*form_, columns_);
 }
 
 void Matrix::pack(ThreadPool& pool, const Kernels& kernels) {
-  if (!form_ || packed_) return;
+  if (!unpacked()) return;
   packed_ = true;
   if (rows_ == 0) return;
   if (at_ == nullptr) {
@@ -77,7 +128,66 @@ void Matrix::pack(ThreadPool& pool, const Kernels& kernels) {
   }
 }
 
+void Matrix::pack_scaled_panel(const Kernels& kernels, std::int64_t index, std::uint8_t* to) const {
+  const std::uint8_t* codes[kPanelRows];
+  const std::uint8_t* scales[kPanelRows];
+  float factors[kPanelRows];
+  const std::int64_t units = (columns_ + kFp8Block - 1) / kFp8Block;
+  std::vector<float> own;
+  std::vector<double> decoded;
+  if (*form_ == PanelForm::kFP8) own.resize(static_cast<std::size_t>(kPanelRows * units));
+  for (std::int64_t r = 0; r < kPanelRows; ++r) {
+    const ScaledRow row = weight_->scaled_row(std::min(index * kPanelRows + r, rows_ - 1));  // past the end as in pack_panel
+    codes[r] = reinterpret_cast<const std::uint8_t*>(row.codes.data());
+    scales[r] = reinterpret_cast<const std::uint8_t*>(row.scales.data());
+    factors[r] = row.factor;
+    if (own.empty()) continue;
+    const ScaledForm form = *weight_->scaled_form();
+    decoded.resize(static_cast<std::size_t>((columns_ + form.group - 1) / form.group));
+    decode(form.scales, row.scales, decoded);
+    float* const first = own.data() + r * units;
+    for (std::int64_t unit = 0; unit < units; ++unit)
+      first[unit] = static_cast<float>(decoded[static_cast<std::size_t>(unit * kFp8Block / form.group)]) * row.factor;
+    scales[r] = reinterpret_cast<const std::uint8_t*>(first);
+  }
+  kernels.pack_scaled(*form_, {.codes = codes, .scales = scales, .factors = factors, .offsets = nullptr}, columns_, to);
+}
+
+void Matrix::pack_integer_panel(const Kernels& kernels, std::int64_t index, std::uint8_t* to) const {
+  thread_local std::vector<std::int8_t> codes;
+  thread_local std::vector<float> scales;
+  const auto columns = static_cast<std::size_t>(columns_);
+  const std::size_t groups = columns / kIntegerGroup;
+  codes.resize(columns * kPanelRows);
+  scales.resize(2 * groups * kPanelRows);
+  const std::uint8_t* of_codes[kPanelRows];
+  const std::uint8_t* of_scales[kPanelRows];
+  const std::uint8_t* of_offsets[kPanelRows];
+  const std::optional<DType> dtype = weight_->stored_dtype();
+  const IntegerDecoder decode_block = dtype ? integer_decoder(*dtype) : nullptr;
+  for (std::size_t r = 0; r < kPanelRows; ++r) {
+    const std::int64_t row = std::min(index * kPanelRows + static_cast<std::int64_t>(r), rows_ - 1);  // past the end as in pack_panel
+    const auto own = std::span(codes).subspan(r * columns, columns);
+    const auto own_scales = std::span(scales).subspan(2 * r * groups, groups);
+    const auto own_offsets = std::span(scales).subspan((2 * r + 1) * groups, groups);
+    of_codes[r] = reinterpret_cast<const std::uint8_t*>(own.data());
+    of_scales[r] = reinterpret_cast<const std::uint8_t*>(own_scales.data());
+    of_offsets[r] = reinterpret_cast<const std::uint8_t*>(own_offsets.data());
+    if (decode_block == nullptr) {
+      weight_->read_integers(row, own, own_scales, own_offsets);
+      continue;
+    }
+    const std::byte* block = weight_->stored_row(row).data();
+    const auto elements = static_cast<std::size_t>(info(*dtype).block_elements);
+    for (std::size_t k = 0; k < columns; k += elements, block += info(*dtype).block_bytes)
+      decode_block(block, own.data() + k, own_scales.data() + k / kIntegerGroup);
+  }
+  kernels.pack_scaled(*form_, {.codes = of_codes, .scales = of_scales, .factors = nullptr, .offsets = of_offsets}, columns_, to);
+}
+
 void Matrix::pack_panel(const Kernels& kernels, std::int64_t index, std::uint8_t* to) const {
+  if (scaled_) return pack_scaled_panel(kernels, index, to);
+  if (passing_) return pack_integer_panel(kernels, index, to);
   const std::uint8_t* rows[kPanelRows];
   for (std::int64_t r = 0; r < kPanelRows; ++r) {
     const std::int64_t row = std::min(index * kPanelRows + r, rows_ - 1);  // past the end: the last one, whose products nobody reads
@@ -113,7 +223,7 @@ Panel Matrix::decoded_panel(std::int64_t index, const Kernels& kernels, DecodeSc
 }
 
 std::string Matrix::path() const {
-  return weight_->format() + (form_ ? ", panels" : ", decoded as it is used");
+  return weight_->format() + (form_ && !passing_ ? ", panels" : ", decoded as it is used");
 }
 
 }  // namespace plumb::cpu

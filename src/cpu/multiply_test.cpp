@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 
@@ -48,14 +50,106 @@ std::vector<float> random_floats(std::int64_t n, unsigned seed) {
   return values;
 }
 
+// Whether quantise_row() knows it.
+bool is_written(DType dtype) {
+  constexpr DType kNot[] = {DType::kMXFP4, DType::kNVFP4,  DType::kIQ4_NL, DType::kIQ4_XS, DType::kQ2_K,
+                            DType::kQ3_K,  DType::kTQ2_0, DType::kIQ2_XS, DType::kIQ2_XXS,
+                            DType::kIQ2_S, DType::kIQ3_XXS, DType::kIQ3_S,  DType::kIQ1_S,  DType::kIQ1_M, DType::kTQ1_0};
+  return std::ranges::find(kNot, dtype) == std::end(kNot);
+}
+
+// Scales in the middle of what they can be, in a block of bytes at random: ggml-common.h.
+void tame(DType dtype, std::span<std::byte> block, std::mt19937& engine) {
+  const auto half_at = [&](std::size_t at) {
+    const auto half = static_cast<std::uint16_t>(0x2800U + engine() % 0x1000U);
+    std::memcpy(block.data() + at, &half, 2);
+  };
+  switch (dtype) {
+    case DType::kMXFP4:
+      block[0] = static_cast<std::byte>(120 + engine() % 8);
+      return;
+    case DType::kNVFP4:  // signs, which do not count; zeros; subnormal ones
+      for (std::size_t i = 0; i < 4; ++i)
+        block[i] = static_cast<std::byte>(engine() % 0x60 | (engine() % 2) << 7);
+      return;
+    case DType::kQ2_K:
+      half_at(80);
+      return half_at(82);
+    case DType::kQ3_K:
+      return half_at(108);
+    case DType::kTQ2_0:
+      return half_at(64);
+    case DType::kTQ1_0:
+      return half_at(52);
+    case DType::kIQ1_M:  // a half in four nibbles: 0x2c00
+      for (std::size_t i = 0; i < 4; ++i)
+        block[49 + 2 * i] = (block[49 + 2 * i] & std::byte{0x0f}) | static_cast<std::byte>((0x2c00 >> (4 * i) & 0xf) << 4);
+      return;
+    default:
+      return half_at(0);
+  }
+}
+
+// Codes with scales beside them, as safetensors files of MXFP4, NVFP4 and FP8 have them, in double arithmetic.
+class MemoryScaled final : public Weight {
+ public:
+  MemoryScaled(ScaledForm form, std::int64_t rows, std::int64_t columns) : form_(form), shape_{rows, columns} {
+    std::mt19937 engine(9);
+    codes_.resize(static_cast<std::size_t>(rows * columns / (form.codes == ScaledCodes::kE2M1 ? 2 : 1)));
+    for (std::byte& code : codes_)
+      code = static_cast<std::byte>(form.codes == ScaledCodes::kE2M1 ? engine() % 256 : engine() % 0x70 | (engine() % 2) << 7);
+    const auto groups = static_cast<std::size_t>((columns + form.group - 1) / form.group);
+    for (std::size_t i = 0; i < groups * static_cast<std::size_t>(rows); ++i) {
+      if (form.scales == DType::kF32) {
+        const float scale = random_floats(1, static_cast<unsigned>(i))[0];
+        const auto* bytes = reinterpret_cast<const std::byte*>(&scale);
+        scales_.insert(scales_.end(), bytes, bytes + 4);
+      } else {
+        scales_.push_back(static_cast<std::byte>(form.scales == DType::kF8E8M0 ? 120 + engine() % 8 : engine() % 0x60 | (engine() % 2) << 7));
+      }
+    }
+  }
+  const Shape& shape() const override { return shape_; }
+  void read_row(std::int64_t row, std::span<double> out) const override {
+    const ScaledRow own = scaled_row(row);
+    std::vector<double> scales((out.size() + static_cast<std::size_t>(form_.group) - 1) / static_cast<std::size_t>(form_.group));
+    decode(form_.scales, own.scales, scales);
+    for (std::size_t k = 0; k < out.size(); ++k) {
+      const auto byte = std::to_integer<unsigned>(own.codes[form_.codes == ScaledCodes::kE2M1 ? k / 2 : k]);
+      const double code = form_.codes == ScaledCodes::kE4M3 ? float8_e4m3_to_float(static_cast<std::uint8_t>(byte))
+                                                            : float4_e2m1_to_float(static_cast<std::uint8_t>(byte >> (k % 2 * 4)));
+      out[k] = code * scales[k / static_cast<std::size_t>(form_.group)] * own.factor;
+    }
+  }
+  std::optional<ScaledForm> scaled_form() const override { return form_; }
+  ScaledRow scaled_row(std::int64_t row) const override {
+    const auto part = [&](const std::vector<std::byte>& bytes) {
+      const std::size_t size = bytes.size() / static_cast<std::size_t>(shape_[0]);
+      return std::span(bytes).subspan(static_cast<std::size_t>(row) * size, size);
+    };
+    return {part(codes_), part(scales_), form_.scales == DType::kF8E4M3 ? 0.25F + 0.5F * static_cast<float>(row % 3) : 1.0F};
+  }
+  std::string format() const override { return "scaled"; }
+  std::uint64_t stored_bytes() const override { return codes_.size() + scales_.size(); }
+
+ private:
+  ScaledForm form_;
+  Shape shape_;
+  std::vector<std::byte> codes_;
+  std::vector<std::byte> scales_;
+};
+
 std::shared_ptr<MemoryWeight> random_weight(DType dtype, std::int64_t rows, std::int64_t columns) {
   const std::vector<float> values = random_floats(rows * columns, 7);
   const auto row_bytes = static_cast<std::size_t>(*stored_size(dtype, columns));
   std::vector<std::byte> bytes(row_bytes * static_cast<std::size_t>(rows));
-  if (dtype == DType::kQ3_K) {  // a form that is decoded as it is used, and that nothing writes: bytes whose halves are small
+  if (!is_written(dtype)) {
     std::mt19937 engine(7);
     for (std::byte& byte : bytes)
-      byte = static_cast<std::byte>(engine() % 64);
+      byte = static_cast<std::byte>(engine());
+    const auto size = static_cast<std::size_t>(info(dtype).block_bytes);
+    for (std::size_t block = 0; block < bytes.size(); block += size)
+      tame(dtype, std::span(bytes).subspan(block, size), engine);
     return std::make_shared<MemoryWeight>(dtype, Shape{rows, columns}, std::move(bytes));
   }
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -69,7 +163,16 @@ struct Case {
   DType dtype;
   std::int64_t rows;
   std::int64_t columns;
+  std::optional<ScaledForm> scaled = std::nullopt;
 };
+
+WeightPtr weight_of(const Case& of) {
+  if (of.scaled) return std::make_shared<MemoryScaled>(*of.scaled, of.rows, of.columns);
+  return random_weight(of.dtype, of.rows, of.columns);
+}
+
+constexpr ScaledForm kMx = {ScaledCodes::kE2M1, DType::kF8E8M0, 32};
+constexpr ScaledForm kNv = {ScaledCodes::kE2M1, DType::kF8E4M3, 16};
 
 // Whole blocks; one row, a panel and one, the end of a chunk and beyond.
 const Case kCases[] = {
@@ -79,6 +182,17 @@ const Case kCases[] = {
     {DType::kQ4_K, 40, 1024}, {DType::kQ6_K, 33, 256},  {DType::kQ6_K, 40, 768},  {DType::kQ5_K, 33, 256},
     {DType::kQ5_K, 40, 768},  {DType::kQ4_1, 33, 96},   {DType::kQ4_1, 64, 544},  {DType::kQ5_0, 33, 96},
     {DType::kQ5_0, 64, 544},  {DType::kQ5_1, 33, 96},   {DType::kQ5_1, 64, 544},  {DType::kQ3_K, 7, 256},
+    {DType::kQ3_K, 40, 768},  {DType::kQ2_K, 33, 256},  {DType::kQ2_K, 40, 768},  {DType::kTQ2_0, 33, 256},
+    {DType::kTQ2_0, 40, 768}, {DType::kMXFP4, 33, 96},  {DType::kMXFP4, 64, 544}, {DType::kNVFP4, 33, 64},
+    {DType::kNVFP4, 64, 576}, {DType::kIQ4_NL, 33, 96}, {DType::kIQ4_NL, 64, 544}, {DType::kIQ4_XS, 33, 256},
+    {DType::kIQ4_XS, 40, 768}, {DType::kIQ2_XS, 33, 512},  {DType::kIQ2_XS, 70, 256},
+    {DType::kIQ2_XXS, 33, 512}, {DType::kIQ2_S, 33, 512}, {DType::kIQ3_XXS, 33, 512}, {DType::kIQ3_S, 33, 512},
+    {DType::kIQ1_S, 33, 512}, {DType::kIQ1_M, 33, 512}, {DType::kTQ1_0, 33, 512},
+    {DType::kMXFP4, 34, 96, kMx}, {DType::kMXFP4, 65, 544, kMx}, {DType::kNVFP4, 34, 96, kNv}, {DType::kNVFP4, 65, 544, kNv},
+    {DType::kF8E4M3, 33, 7, ScaledForm{ScaledCodes::kE4M3, DType::kF32, 7}},
+    {DType::kF8E4M3, 40, 300, ScaledForm{ScaledCodes::kE4M3, DType::kF32, 128}},
+    {DType::kF8E4M3, 65, 641, ScaledForm{ScaledCodes::kE4M3, DType::kF8E8M0, 256}},
+    {DType::kF8E4M3, 31, 96, ScaledForm{ScaledCodes::kE4M3, DType::kF32, 32}},  // decoded as it is used
 };
 
 class Multiply : public testing::TestWithParam<Case> {
@@ -144,7 +258,7 @@ std::vector<double> exact_product(const Weight& weight, const std::vector<float>
 constexpr std::int64_t kTokens = 29;
 
 TEST_P(Multiply, IsTheDecodedWeightsProduct) {
-  const auto weight = random_weight(GetParam().dtype, GetParam().rows, GetParam().columns);
+  const auto weight = weight_of(GetParam());
   const auto x = random_floats(kTokens * GetParam().columns, 11);
   const auto expected = exact_product(*weight, x, kTokens);
   for (const Isa isa : available_isas()) {
@@ -158,7 +272,7 @@ TEST_P(Multiply, IsTheDecodedWeightsProduct) {
 }
 
 TEST_P(Multiply, TokensAndThreadsChangeNoBit) {
-  const auto weight = random_weight(GetParam().dtype, GetParam().rows, GetParam().columns);
+  const auto weight = weight_of(GetParam());
   const auto x = random_floats(kTokens * GetParam().columns, 13);
   for (const Isa isa : available_isas()) {
     for (const bool exact : {true, false}) {
@@ -178,13 +292,13 @@ TEST_P(Multiply, TokensAndThreadsChangeNoBit) {
 }
 
 TEST_P(Multiply, APanelThatIsLaidOutForOneProductHasTheSameBits) {
-  const auto weight = random_weight(GetParam().dtype, GetParam().rows, GetParam().columns);
+  const auto weight = weight_of(GetParam());
   const auto x = random_floats(kTokens * GetParam().columns, 19);
   for (const Isa isa : available_isas()) {
     for (const bool exact : {true, false}) {
       Matrix matrix = matrix_of(weight, isa, exact);
       const auto before = product(matrix, isa, exact, x, kTokens, 2, 1, false);
-      EXPECT_EQ(matrix.unpacked(), matrix.form().has_value());
+      EXPECT_EQ(matrix.unpacked(), matrix.packed_bytes() > 0);
       EXPECT_EQ(product(matrix, isa, exact, x, kTokens, 2), before) << to_string(isa);
       EXPECT_FALSE(matrix.unpacked());
     }
@@ -192,7 +306,7 @@ TEST_P(Multiply, APanelThatIsLaidOutForOneProductHasTheSameBits) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, Multiply, testing::ValuesIn(kCases), [](const auto& entry) {
-  return std::string(to_string(entry.param.dtype)) + "_" + std::to_string(entry.param.rows) + "_" +
+  return std::string(entry.param.scaled ? "scaled_" : "") + std::string(to_string(entry.param.dtype)) + "_" + std::to_string(entry.param.rows) + "_" +
          std::to_string(entry.param.columns);
 });
 

@@ -24,6 +24,27 @@ struct GroupedRow {
   std::size_t group;
 };
 
+// Codes with scales beside them, as their file packs them.
+enum class ScaledCodes : std::uint8_t {
+  kE2M1,  // two in a byte, the first in the low nibble
+  kE4M3,
+};
+
+struct ScaledForm {
+  ScaledCodes codes;
+  DType scales;
+  std::int64_t group;  // columns that share a scale; the last ones of a row may be fewer
+
+  bool operator==(const ScaledForm&) const = default;
+};
+
+// Element i is codes[i] * scales[i / group] * factor.
+struct ScaledRow {
+  std::span<const std::byte> codes;   // not aligned, nor are the scales
+  std::span<const std::byte> scales;
+  float factor;
+};
+
 class Weight {
  public:
   virtual ~Weight() = default;
@@ -45,6 +66,17 @@ class Weight {
   virtual std::optional<GroupedRow> grouped_row(std::int64_t /*row*/) const { return std::nullopt; }
   // The bytes of stored_dtype(); not aligned. Only where stored_dtype() is something.
   virtual std::span<const std::byte> stored_row(std::int64_t /*row*/) const { return {}; }
+  // For engines that multiply codes as they are stored; nothing for other forms.
+  virtual std::optional<ScaledForm> scaled_form() const { return std::nullopt; }
+  // Only where scaled_form() is something.
+  virtual ScaledRow scaled_row(std::int64_t /*row*/) const { return {}; }
+  // Whether rows are whole numbers from -128 to 127 with a scale and an offset for each 16, of whole 32 elements.
+  virtual bool has_integers() const { return false; }
+  // Only where has_integers(): element i is scales[i / 16] * codes[i] + offsets[i / 16], but for the rounding of float32.
+  virtual void read_integers(std::int64_t /*row*/, std::span<std::int8_t> /*codes*/, std::span<float> /*scales*/,
+                             std::span<float> /*offsets*/) const {}
+  // Slice `index` of the first axis, checked by the caller, where this form has a smaller weight of its own for it.
+  virtual std::shared_ptr<const Weight> slice(std::int64_t /*index*/) const { return nullptr; }
   // A hint: a copy of the stored bytes is used from now on. Reading them again still works.
   virtual void release() const {}
 

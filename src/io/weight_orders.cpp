@@ -36,6 +36,13 @@ class OrderedView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(source(row));
   }
+  std::optional<ScaledForm> scaled_form() const override { return base_->scaled_form(); }
+  ScaledRow scaled_row(std::int64_t row) const override { return base_->scaled_row(source(row)); }
+  bool has_integers() const override { return base_->has_integers(); }
+  void read_integers(std::int64_t row, std::span<std::int8_t> codes, std::span<float> scales, std::span<float> offsets) const override {
+    base_->read_integers(source(row), codes, scales, offsets);
+  }
+  std::optional<DType> element_type() const override { return base_->element_type(); }
   void release() const override { base_->release(); }
 
   void read_row(std::int64_t row, std::span<double> out) const override {
@@ -103,6 +110,24 @@ class JoinedRunsView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     const auto [part, at] = source(row);
     return part->stored_row(at);
+  }
+  std::optional<ScaledForm> scaled_form() const override {
+    const auto form = parts_.front().weight->scaled_form();
+    for (const RunPart& part : parts_) {
+      if (part.weight->scaled_form() != form) return std::nullopt;
+    }
+    return form;
+  }
+  ScaledRow scaled_row(std::int64_t row) const override {
+    const auto [part, at] = source(row);
+    return part->scaled_row(at);
+  }
+  std::optional<DType> element_type() const override {
+    const auto type = parts_.front().weight->element_type();
+    for (const RunPart& part : parts_) {
+      if (part.weight->element_type() != type) return std::nullopt;
+    }
+    return type;
   }
 
   void read_row(std::int64_t row, std::span<double> out) const override {
@@ -199,6 +224,13 @@ class SameRowsView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(row);
   }
+  std::optional<ScaledForm> scaled_form() const override { return base_->scaled_form(); }
+  ScaledRow scaled_row(std::int64_t row) const override { return base_->scaled_row(row); }
+  bool has_integers() const override { return base_->has_integers(); }
+  void read_integers(std::int64_t row, std::span<std::int8_t> codes, std::span<float> scales, std::span<float> offsets) const override {
+    base_->read_integers(row, codes, scales, offsets);
+  }
+  std::optional<DType> element_type() const override { return base_->element_type(); }
   std::optional<GroupedRow> grouped_row(std::int64_t row) const override {
     return base_->grouped_row(row);
   }

@@ -40,7 +40,7 @@ class StoredWeight final : public Weight {
     }
   }
 
-  std::shared_ptr<const StoredWeight> slice(std::int64_t index) const {
+  WeightPtr slice(std::int64_t index) const override {
     const std::uint64_t size = bytes_.size() / static_cast<std::uint64_t>(shape_[0]);
     return std::make_shared<StoredWeight>(
         source_, dtype_, Shape(shape_.begin() + 1, shape_.end()),
@@ -88,6 +88,13 @@ class StridedView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(stored(row));
   }
+  std::optional<ScaledForm> scaled_form() const override { return base_->scaled_form(); }
+  ScaledRow scaled_row(std::int64_t row) const override { return base_->scaled_row(stored(row)); }
+  bool has_integers() const override { return base_->has_integers(); }
+  void read_integers(std::int64_t row, std::span<std::int8_t> codes, std::span<float> scales, std::span<float> offsets) const override {
+    base_->read_integers(stored(row), codes, scales, offsets);
+  }
+  std::optional<DType> element_type() const override { return base_->element_type(); }
   std::optional<GroupedRow> grouped_row(std::int64_t row) const override {
     return shape_.size() > 1 ? base_->grouped_row(stored(row)) : std::nullopt;
   }
@@ -135,6 +142,13 @@ class SliceView final : public Weight {
   std::span<const std::byte> stored_row(std::int64_t row) const override {
     return base_->stored_row(first_row_ + row);
   }
+  std::optional<ScaledForm> scaled_form() const override { return base_->scaled_form(); }
+  ScaledRow scaled_row(std::int64_t row) const override { return base_->scaled_row(first_row_ + row); }
+  bool has_integers() const override { return base_->has_integers(); }
+  void read_integers(std::int64_t row, std::span<std::int8_t> codes, std::span<float> scales, std::span<float> offsets) const override {
+    base_->read_integers(first_row_ + row, codes, scales, offsets);
+  }
+  std::optional<DType> element_type() const override { return base_->element_type(); }
   std::optional<GroupedRow> grouped_row(std::int64_t row) const override {
     return base_->grouped_row(first_row_ + row);
   }
@@ -183,8 +197,7 @@ Result<WeightPtr> slice_view(WeightPtr base, std::int64_t index) {
   if (shape.size() < 2 || index < 0 || index >= shape[0]) {
     return bad_view(shape, "has no slice " + std::to_string(index));
   }
-  if (const auto stored = std::dynamic_pointer_cast<const StoredWeight>(base))
-    return WeightPtr(stored->slice(index));
+  if (WeightPtr own = base->slice(index)) return own;
   return WeightPtr(std::make_shared<SliceView>(std::move(base), index));
 }
 

@@ -83,7 +83,9 @@ void round_q8_k(std::span<double> block) {
 }  // namespace
 
 bool is_cpu_int8(DType type) {
-  constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+  constexpr DType kTypes[] = {DType::kQ8_0, DType::kQ4_0,  DType::kQ4_1,  DType::kQ5_0,   DType::kQ5_1,   DType::kQ2_K, DType::kQ3_K, DType::kQ4_K,
+                              DType::kQ5_K, DType::kQ6_K, DType::kMXFP4, DType::kNVFP4, DType::kIQ4_NL, DType::kIQ4_XS, DType::kTQ2_0,
+                              DType::kTQ1_0, DType::kIQ1_S, DType::kIQ1_M, DType::kIQ2_XXS, DType::kIQ2_XS, DType::kIQ2_S, DType::kIQ3_XXS, DType::kIQ3_S};
   return std::ranges::find(kTypes, type) != std::end(kTypes);
 }
 

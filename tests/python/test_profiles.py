@@ -180,6 +180,25 @@ def test_the_cpu_executor_rounds_as_its_profile(plumb_binary, tmp_path, name, ki
     assert report["verdict"] == "fault" and {f["row"] for f in report["findings"]} == {"21"}, report["summary"]
 
 
+@pytest.mark.parametrize("folder", ["quantised/llama-ct-mxfp4", "quantised/qwen3-ct-nvfp4", "quantised/qwen3-modelopt-nvfp4", "mlx/qwen3-nvfp4"])
+def test_codebooks_meet_int8_as_the_profile_says(plumb_binary, tmp_path, folder):
+    """Scales that lie beside the codes, in safetensors."""
+    assert_cpu_benign(plumb_binary, DATA / folder, tmp_path / "cpu.trace")
+
+
+@pytest.mark.parametrize("name", ["demo-qwen3-gguf-iq4_xs", "demo-qwen3-gguf-q2_k", "gpt_oss-mxfp4", "qwen3_moe-ct-nvfp4"])
+def test_rare_forms_meet_int8_as_the_profile_says(plumb_binary, tmp_path, shared_fixtures, name):
+    folder = shared_fixtures / "quantised" / name
+    gguf = folder / "model.gguf"
+    assert_cpu_benign(plumb_binary, gguf if gguf.exists() else folder, tmp_path / "cpu.trace")
+
+
+def assert_cpu_benign(plumb_binary, model, out):
+    command = [plumb_binary, "trace", model, "--ids", "5,17,42,33,8,21", "--executor", "cpu", "--steps", "2", "--out", out]
+    subprocess.run(command, capture_output=True, check=True)
+    assert set(assert_benign(plumb_binary, out, model)) == {attention_profile(out)}
+
+
 @pytest.mark.parametrize(("dtype", "least"), [("float32", -1e9), ("float32", -3.4028235e38), ("float32", -65504.0), ("float16", -65504.0)])
 def test_masks_of_other_numbers_are_benign(plumb_binary, tmp_path, dtype, least):
     folder, out = checkpoints.folder("gemma3"), tmp_path / "a.trace"

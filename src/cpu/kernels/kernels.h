@@ -33,6 +33,8 @@ enum class PanelForm : std::uint8_t {
   // of bfloat16, or of halves
   kInt16OfBF16,
   kInt16OfF16,
+  kFP8,   // 128 columns, the last unit maybe fewer: 32 float scales, 256 times what the file means, then for each column 32 codes E4M3
+  kOffsetIntegers,  // as kIntegers, and behind the scales as many float offsets, which are added
   kQ8_0,  // 32 columns: 32 half scales, then 8 times 32 groups of 4 codes; a code is stored + 128
   kQ4_0,  // 32 columns: 32 half scales, then 4 times 32 groups of 4 bytes: columns 4 j, and 16 + 4 j in the high nibbles
   kQ4_1,  // 32 columns: 32 half scales, 32 half minima (which are added), then as kQ4_0
@@ -43,7 +45,21 @@ enum class PanelForm : std::uint8_t {
   kQ5_K,  // as kQ4_K, then 8 times 32 groups of 4 bytes: bit b is the fifth of columns 32 b + 4 j
   kQ6_K,  // 256 columns: 32 half d, 16 times 32 scales (int8), then for each half 16 times 32 groups of 4 bytes of low
           // nibbles and 8 times 32 groups of 4 bytes of high pairs of bits
+  kMXFP4,   // 32 columns: 32 scales, each a byte that means half of 2^(byte - 127), then as kQ4_0, where a nibble chooses of E2M1 doubled
+  kNVFP4,   // 32 columns: for each 16 of them 32 scales, each the eight bits of a half behind its sign, then as kMXFP4; behind all
+            // columns 32 float factors
+  kIQ4_NL,  // as kQ4_0, where a nibble chooses of sixteen values
+  kIQ4_XS,  // 256 columns: 32 half d, 8 times 32 scales (bytes, 32 more than meant), then 8 times nibbles as of kIQ4_NL
+  kQ2_K,    // 256 columns: 32 half d, 32 half dmin, 16 times 32 bytes, the scale in the low nibble, the minimum in the high one, then
+            // for each half 8 times 32 groups of 4 bytes: bits 2 i of columns 32 i + 4 j
+  kQ3_K,    // 256 columns: 32 half d, 16 times 32 scales (bytes, 32 more than meant), pairs of bits as of kQ2_K, then 8 times 32 groups
+            // of 4 bytes: bit b is the third of columns 32 b + 4 j
+  kTQ2_0,   // 256 columns: 32 half d, then pairs of bits as of kQ2_K
+  kIntegers,  // 32 columns: for each 16 of them 32 float scales, then codes as of kQ8_0. For one product: it is larger than what it is of
 };
+
+// Columns of kFP8 that share a scale.
+inline constexpr int kFp8Block = 128;
 
 // Bytes of one panel, a multiple of 64.
 constexpr std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
@@ -58,6 +74,10 @@ constexpr std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
     case PanelForm::kInt16OfBF16:
     case PanelForm::kInt16OfF16:
       return (n + kInt16Block - 1) / kInt16Block * (kPanelRows * 4) + (n + 1) / 2 * 128;
+    case PanelForm::kFP8:
+      return (n + kFp8Block - 1) / kFp8Block * 128 + (n + 1) / 2 * 64;
+    case PanelForm::kOffsetIntegers:
+      return n / 32 * 1536;
     case PanelForm::kQ8_0:
       return n / 32 * 1088;
     case PanelForm::kQ4_0:
@@ -74,6 +94,22 @@ constexpr std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
       return n / 256 * 5760;
     case PanelForm::kQ6_K:
       return n / 256 * 6720;
+    case PanelForm::kMXFP4:
+      return (n / 32 * 544 + 63) / 64 * 64;
+    case PanelForm::kNVFP4:
+      return n / 32 * 576 + 128;
+    case PanelForm::kIQ4_NL:
+      return n / 32 * 576;
+    case PanelForm::kIQ4_XS:
+      return n / 256 * 4416;
+    case PanelForm::kQ2_K:
+      return n / 256 * 2688;
+    case PanelForm::kQ3_K:
+      return n / 256 * 3648;
+    case PanelForm::kTQ2_0:
+      return n / 256 * 2112;
+    case PanelForm::kIntegers:
+      return n / 32 * 1280;
   }
   return 0;
 }
@@ -82,6 +118,14 @@ struct Panel {
   PanelForm form;
   const std::uint8_t* data;
   std::int64_t columns;
+};
+
+// 32 rows whose file holds scales beside the codes. Rows need no alignment.
+struct ScaledRows {
+  const std::uint8_t* const* codes;    // [kPanelRows]: a signed byte, one of E4M3, or two of E2M1, the first of them in the low nibble
+  const std::uint8_t* const* scales;   // [kPanelRows]: of kMXFP4 E8M0, of kNVFP4 E4M3, of others floats, of kFP8 one for each unit
+  const float* factors;                // [kPanelRows], of kNVFP4
+  const std::uint8_t* const* offsets;  // [kPanelRows], of kOffsetIntegers: floats
 };
 
 // Rows of activations as int8: codes[t * stride + k] * scales[t * groups + k / kActivationGroup].
@@ -198,6 +242,8 @@ struct Kernels {
                          std::int64_t tokens, float* out);
   // The panel of 32 stored rows, which need no alignment; `to` [panel_bytes(form, columns)].
   void (*pack)(PanelForm form, const std::uint8_t* const* rows, std::int64_t columns, std::uint8_t* to);
+  // The same of rows with scales beside them: kMXFP4, kNVFP4, kFP8, integers.
+  void (*pack_scaled)(PanelForm form, const ScaledRows& rows, std::int64_t columns, std::uint8_t* to);
   // Row `token` of `to` from x [columns].
   void (*quantise)(const float* x, std::int64_t columns, const Int8Rows& to, std::int64_t token);
   void (*quantise_int16)(const float* x, std::int64_t columns, const Int16Rows& to, std::int64_t token);  // null where multiply_int16 is

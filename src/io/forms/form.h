@@ -58,8 +58,11 @@ class FormWeight : public Weight {
   std::uint64_t stored_bytes() const final { return stored_bytes_; }
 
  protected:
+  const TensorSource& source() const { return *source_; }
   FormWeight(const FormFiles& files, Shape shape, std::string format,
              const std::vector<const StoredTensor*>& parts);
+  // A slice of the first axis.
+  explicit FormWeight(const FormWeight& whole);
 
  private:
   std::shared_ptr<const TensorSource> source_;  // keeps the mapping

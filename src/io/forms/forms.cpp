@@ -115,4 +115,10 @@ FormWeight::FormWeight(const FormFiles& files, Shape shape, std::string format,
     stored_bytes_ += part->bytes.size();
 }
 
+FormWeight::FormWeight(const FormWeight& whole)
+    : source_(whole.source_),
+      shape_(whole.shape_.begin() + 1, whole.shape_.end()),
+      format_(whole.format_),
+      stored_bytes_(whole.stored_bytes_ / static_cast<std::uint64_t>(whole.shape_[0])) {}
+
 }  // namespace plumb

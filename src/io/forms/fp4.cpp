@@ -53,7 +53,8 @@ Formed e2m1_parameter(std::string name, const FormFiles& files, const StoredTens
                     .codes = codes.bytes,
                     .row_bytes = static_cast<std::uint64_t>(shape->back() / 2),
                     .decode_row = decode_e2m1_row,
-                    .scales = grid.value()};
+                    .scales = grid.value(),
+                    .kind = ScaledCodes::kE2M1};
   std::vector<const StoredTensor*> tensors = {&codes, &scales};
   if (nv) {
     const auto value = scalar_of(files, *global.tensor);

@@ -86,7 +86,8 @@ std::optional<Formed> fp8_form(const StoredTensor& codes, const FormFiles& files
                     .codes = codes.bytes,
                     .row_bytes = static_cast<std::uint64_t>(codes.shape[1]),
                     .decode_row = decode_e4m3_row,
-                    .scales = scale.value()};
+                    .scales = scale.value(),
+                    .kind = ScaledCodes::kE4M3};
   const std::vector<const StoredTensor*> tensors = {&codes, scales};
   return Formed{codes.name, scaled_weight(files, std::move(parts), tensors), tensors};
 }

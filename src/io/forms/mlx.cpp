@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <utility>
 #include <variant>
@@ -135,6 +136,38 @@ class MlxWeight final : public FormWeight {
     for (const std::byte code : row_bytes(*parts_.scales, row))
       grouped.scales.push_back(scale(code) * global);
     return grouped;
+  }
+
+  std::optional<ScaledForm> scaled_form() const override {
+    if (mode_ != Mode::kMxfp4 && mode_ != Mode::kNvfp4) return std::nullopt;
+    return ScaledForm{ScaledCodes::kE2M1, mode_ == Mode::kNvfp4 ? DType::kF8E4M3 : DType::kF8E8M0, static_cast<std::int64_t>(group_)};
+  }
+  ScaledRow scaled_row(std::int64_t row) const override {
+    return {row_bytes(*parts_.codes, row), row_bytes(*parts_.scales, row), static_cast<float>(global_scale(row))};
+  }
+  bool has_integers() const override { return mode_ == Mode::kAffine && group_ % 16 == 0; }
+  void read_integers(std::int64_t row, std::span<std::int8_t> codes, std::span<float> scales, std::span<float> offsets) const override {
+    const auto packed = row_bytes(*parts_.codes, row);
+    // Eight fields are as many bytes as a field has bits.
+    const int zero = bits_ == 8 ? 128 : 0;
+    const std::uint64_t mask = (std::uint64_t{1} << bits_) - 1;
+    for (std::size_t i = 0; i < codes.size(); i += 8) {
+      std::uint64_t eight = 0;
+      std::memcpy(&eight, packed.data() + i / 8 * bits_, bits_);
+      for (std::size_t k = 0; k < 8; ++k)
+        codes[i + k] = static_cast<std::int8_t>(static_cast<int>((eight >> (k * bits_)) & mask) - zero);
+    }
+    const std::vector<double> own_scales = decoded_row(*parts_.scales, row);
+    const std::vector<double> biases = decoded_row(*parts_.biases, row);
+    for (std::size_t i = 0; i < scales.size(); ++i) {
+      scales[i] = static_cast<float>(own_scales[i * 16 / group_]);
+      offsets[i] = static_cast<float>(biases[i * 16 / group_] + zero * own_scales[i * 16 / group_]);
+    }
+  }
+  std::optional<DType> element_type() const override {
+    const auto form = scaled_form();
+    if (!form) return std::nullopt;
+    return form->scales == DType::kF8E4M3 ? DType::kNVFP4 : DType::kMXFP4;
   }
 
  private:

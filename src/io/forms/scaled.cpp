@@ -40,6 +40,37 @@ class ScaledWeight final : public FormWeight {
     }
   }
 
+  std::optional<ScaledForm> scaled_form() const override {
+    if (!parts_.kind) return std::nullopt;
+    return ScaledForm{*parts_.kind, parts_.scales.dtype, parts_.scales.column_block};
+  }
+  ScaledRow scaled_row(std::int64_t row) const override {
+    const std::uint64_t first = static_cast<std::uint64_t>(row) * parts_.row_bytes;
+    return {parts_.codes.subspan(first, parts_.row_bytes), parts_.scales.stored_row(row), parts_.factor / parts_.divisor};
+  }
+  std::optional<DType> element_type() const override {
+    if (!parts_.kind) return std::nullopt;
+    if (*parts_.kind == ScaledCodes::kE4M3) return DType::kF8E4M3;
+    return parts_.scales.dtype == DType::kF8E4M3 ? DType::kNVFP4 : DType::kMXFP4;
+  }
+  WeightPtr slice(std::int64_t index) const override {
+    if (shape().size() < 3 || parts_.scales.row_block != 1 || !parts_.zeros.empty()) return nullptr;
+    return std::make_shared<ScaledWeight>(*this, index);
+  }
+  ScaledWeight(const ScaledWeight& whole, std::int64_t index) : FormWeight(whole), parts_(whole.parts_) {
+    const auto part = [&](std::span<const std::byte> bytes) {
+      const std::uint64_t size = bytes.size() / static_cast<std::uint64_t>(whole.shape()[0]);
+      return bytes.subspan(static_cast<std::uint64_t>(index) * size, size);
+    };
+    parts_.shape = shape();
+    parts_.codes = part(parts_.codes);
+    parts_.scales.bytes = part(parts_.scales.bytes);
+  }
+  void release() const override {
+    source().release(parts_.codes);
+    source().release(parts_.scales.bytes);
+  }
+
  private:
   float zero_of(std::int64_t row, std::size_t group) const {
     if (parts_.zeros.empty()) return 0;
@@ -53,11 +84,14 @@ class ScaledWeight final : public FormWeight {
 
 }  // namespace
 
+std::span<const std::byte> ScaleGrid::stored_row(std::int64_t row) const {
+  const std::size_t size = static_cast<std::size_t>(columns) * static_cast<std::size_t>(info(dtype).block_bytes);
+  return bytes.subspan(static_cast<std::size_t>(row / row_block) * size, size);
+}
+
 std::vector<float> ScaleGrid::row(std::int64_t row) const {
-  const auto count = static_cast<std::size_t>(columns);
-  const std::size_t size = count * static_cast<std::size_t>(info(dtype).block_bytes);
-  std::vector<double> values(count);
-  decode(dtype, bytes.subspan(static_cast<std::size_t>(row / row_block) * size, size), values);
+  std::vector<double> values(static_cast<std::size_t>(columns));
+  decode(dtype, stored_row(row), values);
   return {values.begin(), values.end()};
 }
 

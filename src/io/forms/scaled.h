@@ -19,7 +19,9 @@ struct ScaleGrid {
   std::int64_t row_block;
   std::int64_t column_block;
 
-  // The grid's row for row `row` of the codes, in float32.
+  // The grid's row for row `row` of the codes.
+  std::span<const std::byte> stored_row(std::int64_t row) const;
+  // The same in float32.
   std::vector<float> row(std::int64_t row) const;
 };
 
@@ -52,6 +54,7 @@ struct ScaledParts {
   float factor = 1;
   float divisor = 1;
   std::vector<std::int8_t> zeros = {};  // empty, or as many as there are scales
+  std::optional<ScaledCodes> kind = std::nullopt;
 };
 
 WeightPtr scaled_weight(const FormFiles& files, ScaledParts parts,
