@@ -102,6 +102,10 @@ const Registered kProducts[] = {
     {"Q4_K_short", PanelForm::kQ4_K, Path::kInt8},  {"Q5_K_short", PanelForm::kQ5_K, Path::kInt8},
     {"Q4_1_short", PanelForm::kQ4_1, Path::kInt8},  {"Q5_0_short", PanelForm::kQ5_0, Path::kInt8},
     {"Q5_1_short", PanelForm::kQ5_1, Path::kInt8},  {"Q6_K_short", PanelForm::kQ6_K, Path::kInt8},
+    {"MXFP4_short", PanelForm::kMXFP4, Path::kInt8},   {"NVFP4_short", PanelForm::kNVFP4, Path::kInt8},
+    {"IQ4_NL_short", PanelForm::kIQ4_NL, Path::kInt8}, {"IQ4_XS_short", PanelForm::kIQ4_XS, Path::kInt8},
+    {"Q2_K_short", PanelForm::kQ2_K, Path::kInt8},     {"Q3_K_short", PanelForm::kQ3_K, Path::kInt8},
+    {"TQ2_0_short", PanelForm::kTQ2_0, Path::kInt8},   {"FP8", PanelForm::kFP8, Path::kFloat},
     {"Q4_0", PanelForm::kQ4_0, Path::kFloat},
 };
 

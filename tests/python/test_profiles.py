@@ -183,18 +183,20 @@ def test_the_cpu_executor_rounds_as_its_profile(plumb_binary, tmp_path, name, ki
 @pytest.mark.parametrize("folder", ["quantised/llama-ct-mxfp4", "quantised/qwen3-ct-nvfp4", "quantised/qwen3-modelopt-nvfp4", "mlx/qwen3-nvfp4"])
 def test_codebooks_meet_int8_as_the_profile_says(plumb_binary, tmp_path, folder):
     """Scales that lie beside the codes, in safetensors."""
-    assert_cpu_benign(plumb_binary, DATA / folder, tmp_path / "cpu.trace")
+    assert_cpu_benign(plumb_binary, DATA / folder, tmp_path / "cpu.trace", "--isa", "portable")
 
 
 @pytest.mark.parametrize("name", ["demo-qwen3-gguf-iq4_xs", "demo-qwen3-gguf-q2_k", "gpt_oss-mxfp4", "qwen3_moe-ct-nvfp4"])
 def test_rare_forms_meet_int8_as_the_profile_says(plumb_binary, tmp_path, shared_fixtures, name):
     folder = shared_fixtures / "quantised" / name
     gguf = folder / "model.gguf"
-    assert_cpu_benign(plumb_binary, gguf if gguf.exists() else folder, tmp_path / "cpu.trace")
+    assert_cpu_benign(plumb_binary, gguf if gguf.exists() else folder, tmp_path / "cpu.trace", "--isa", "portable")
+    if gguf.exists():
+        assert_cpu_benign(plumb_binary, gguf, tmp_path / "best.trace")
 
 
-def assert_cpu_benign(plumb_binary, model, out):
-    command = [plumb_binary, "trace", model, "--ids", "5,17,42,33,8,21", "--executor", "cpu", "--steps", "2", "--out", out]
+def assert_cpu_benign(plumb_binary, model, out, *options):
+    command = [plumb_binary, "trace", model, "--ids", "5,17,42,33,8,21", "--executor", "cpu", "--steps", "2", "--out", out, *options]
     subprocess.run(command, capture_output=True, check=True)
     assert set(assert_benign(plumb_binary, out, model)) == {attention_profile(out)}
 
