@@ -158,7 +158,8 @@ void Matrix::pack_integer_panel(const Kernels& kernels, std::int64_t index, std:
   thread_local std::vector<float> scales;
   const auto columns = static_cast<std::size_t>(columns_);
   const std::size_t groups = columns / kIntegerGroup;
-  codes.resize(columns * kPanelRows);
+  const std::size_t stride = columns + 64;  // rows a multiple of 4 KiB apart would meet in one set of the first-level cache
+  codes.resize(stride * kPanelRows);
   scales.resize(2 * groups * kPanelRows);
   const std::uint8_t* of_codes[kPanelRows];
   const std::uint8_t* of_scales[kPanelRows];
@@ -167,7 +168,7 @@ void Matrix::pack_integer_panel(const Kernels& kernels, std::int64_t index, std:
   const IntegerDecoder decode_block = dtype ? integer_decoder(*dtype) : nullptr;
   for (std::size_t r = 0; r < kPanelRows; ++r) {
     const std::int64_t row = std::min(index * kPanelRows + static_cast<std::int64_t>(r), rows_ - 1);  // past the end as in pack_panel
-    const auto own = std::span(codes).subspan(r * columns, columns);
+    const auto own = std::span(codes).subspan(r * stride, columns);
     const auto own_scales = std::span(scales).subspan(2 * r * groups, groups);
     const auto own_offsets = std::span(scales).subspan((2 * r + 1) * groups, groups);
     of_codes[r] = reinterpret_cast<const std::uint8_t*>(own.data());

@@ -141,7 +141,8 @@ std::optional<Formed> int8_form(const StoredTensor& codes, const FormFiles& file
                     .codes = codes.bytes,
                     .row_bytes = static_cast<std::uint64_t>(codes.shape[1]),
                     .decode_row = decode_i8_row,
-                    .scales = {}};
+                    .scales = {},
+                    .integers = PackedIntegers::kSigned8};
   return integer_parameter(codes.name, *stem, files, std::move(parts), 8, {&codes});
 }
 
@@ -167,7 +168,8 @@ std::optional<Formed> packed_integer_form(const StoredTensor& codes, const FormF
                     .codes = codes.bytes,
                     .row_bytes = static_cast<std::uint64_t>(codes.shape[1]) * 4,
                     .decode_row = bits == 4 ? decode_packed_row<4> : decode_packed_row<8>,
-                    .scales = {}};
+                    .scales = {},
+                    .integers = bits == 4 ? PackedIntegers::kOffset4 : PackedIntegers::kOffset8};
   return integer_parameter(name, *stem, files, std::move(parts), bits, {&codes, sizes});
 }
 

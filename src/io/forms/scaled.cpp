@@ -3,6 +3,7 @@
 #include "io/forms/scaled.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "io/decode.h"
@@ -47,6 +48,30 @@ class ScaledWeight final : public FormWeight {
   ScaledRow scaled_row(std::int64_t row) const override {
     const std::uint64_t first = static_cast<std::uint64_t>(row) * parts_.row_bytes;
     return {parts_.codes.subspan(first, parts_.row_bytes), parts_.scales.stored_row(row), parts_.factor / parts_.divisor};
+  }
+  bool has_integers() const override {
+    const std::int64_t group = parts_.scales.column_block;
+    return parts_.integers && row_length() % 32 == 0 && (group % 16 == 0 || group >= row_length());
+  }
+  void read_integers(std::int64_t row, std::span<std::int8_t> codes, std::span<float> scales, std::span<float> offsets) const override {
+    const auto packed = parts_.codes.subspan(static_cast<std::uint64_t>(row) * parts_.row_bytes, parts_.row_bytes);
+    if (*parts_.integers == PackedIntegers::kOffset4) {
+      for (std::size_t i = 0; i < codes.size() / 2; ++i) {
+        const auto both = std::to_integer<int>(packed[i]);
+        codes[2 * i] = static_cast<std::int8_t>((both & 15) - 8);
+        codes[2 * i + 1] = static_cast<std::int8_t>((both >> 4) - 8);
+      }
+    } else {
+      const auto flip = *parts_.integers == PackedIntegers::kOffset8 ? std::byte{0x80} : std::byte{0};
+      for (std::size_t i = 0; i < codes.size(); ++i)
+        codes[i] = std::bit_cast<std::int8_t>(packed[i] ^ flip);
+    }
+    const std::vector<float> own = parts_.scales.row(row);
+    for (std::size_t i = 0; i < scales.size(); ++i) {
+      const std::size_t group = i * 16 / static_cast<std::size_t>(parts_.scales.column_block);
+      scales[i] = own[group];
+      offsets[i] = -zero_of(row, group) * own[group];
+    }
   }
   std::optional<DType> element_type() const override {
     if (!parts_.kind) return std::nullopt;

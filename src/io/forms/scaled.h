@@ -42,6 +42,13 @@ Result<ScaleGrid> group_grid(const FormFiles& files, const StoredTensor& scales,
 // A scalar tensor ([] or [1]) of F32, F16 or BF16.
 Result<float> scalar_of(const FormFiles& files, const StoredTensor& tensor);
 
+// Integers, as a row of codes packs them.
+enum class PackedIntegers : std::uint8_t {
+  kSigned8,  // bytes
+  kOffset8,  // bytes, 128 more than meant
+  kOffset4,  // nibbles, the first the low one, 8 more than meant
+};
+
 struct ScaledParts {
   Shape shape;  // of the parameter
   std::string format;
@@ -55,6 +62,7 @@ struct ScaledParts {
   float divisor = 1;
   std::vector<std::int8_t> zeros = {};  // empty, or as many as there are scales
   std::optional<ScaledCodes> kind = std::nullopt;
+  std::optional<PackedIntegers> integers = std::nullopt;
 };
 
 WeightPtr scaled_weight(const FormFiles& files, ScaledParts parts,

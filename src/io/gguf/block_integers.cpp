@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 
 #include "io/gguf/block_bytes.h"
 #include "io/gguf/grids.h"
@@ -151,23 +152,26 @@ void iq1_m(const std::byte* bytes, std::int8_t* codes, float* scales) {
   }
 }
 
-// blocks.cpp, ternary()
-void put_digits(const std::byte* bytes, std::size_t count, unsigned power, std::int8_t* to) {
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto shifted = static_cast<std::uint8_t>(byte_at(bytes, i) * power);
-    to[i] = static_cast<std::int8_t>(((shifted * 3) >> 8) - 1);
+using Sixteen = std::uint8_t __attribute__((vector_size(16)));
+
+// `digits` of each of `count` bytes, at most 16, the ones of a place `stride` after those of the place before: blocks.cpp, ternary(),
+// where 3 times what is left of a byte reaches 256 from 86 on and 512 from 171 on.
+void put_digits(const std::byte* bytes, std::size_t count, std::size_t digits, std::size_t stride, std::int8_t* to) {
+  Sixteen left = {};
+  std::memcpy(&left, bytes, count);
+  for (std::size_t k = 0; k < digits; ++k) {
+    const auto place = -1 - (left >= 86) - (left >= 171);  // a comparison that holds is -1
+    std::memcpy(to + k * stride, &place, count);
+    left += left + left;
   }
 }
 
 void tq1_0(const std::byte* bytes, std::int8_t* codes, float* scales) {
-  constexpr std::array<unsigned, 5> kPowers = {1, 3, 9, 27, 81};
   std::fill_n(scales, 256 / kIntegerGroup, half_at(bytes, 52));
-  for (std::size_t k = 0; k < 5; ++k) {
-    put_digits(bytes, 32, kPowers[k], codes + 32 * k);
-    put_digits(bytes + 32, 16, kPowers[k], codes + 160 + 16 * k);
-  }
-  for (std::size_t k = 0; k < 4; ++k)
-    put_digits(bytes + 48, 4, kPowers[k], codes + 240 + 4 * k);
+  put_digits(bytes, 16, 5, 32, codes);
+  put_digits(bytes + 16, 16, 5, 32, codes + 16);
+  put_digits(bytes + 32, 16, 5, 16, codes + 160);
+  put_digits(bytes + 48, 4, 4, 4, codes + 240);
 }
 
 }  // namespace
