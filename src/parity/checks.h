@@ -148,7 +148,7 @@ class Trial {
   Patch base_;
   mutable ThreadPool serial_;
   Recompute recompute_;
-  Residual before_;
+  Residual before_{};
   std::vector<std::vector<int>> stages_;    // of each pass up to the check's: what is computed, in order
   std::vector<std::unique_ptr<const Trial>> screens_;
   std::vector<float> base_sample_;

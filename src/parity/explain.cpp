@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "parity/ladder.h"
+#include "parity/ordered_search.h"
 #include "parity/reported.h"
 #include "parity/structure.h"
 #include "parity/tell_apart.h"
@@ -16,6 +17,7 @@ namespace plumb {
 namespace {
 
 constexpr double kGain = 3;           // a cause must bring the residual down by this factor
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::size_t kLongSpan = 6;  // stages; beyond, the ladder comes first
 
 class Explainer {
@@ -194,12 +196,15 @@ std::vector<std::vector<Attempt>> Explainer::look_ahead(const Check& check, bool
   };
   std::vector<Attempt> ahead;
   std::copy_if(list.begin(), list.end(), std::back_inserter(ahead), looks_ahead);
-  search_.measure_all(Trial(checker_, check, {}), check.budget, ahead, Search::Effort::kSnaps);
+  const Trial alone(checker_, check, {});
+  search_.measure_all(alone, check.budget, ahead, Search::Effort::kSnaps);
   std::erase_if(list, [&](const Attempt& other) { return looks_ahead(other) || other.narrow; });
+  // Where that is great work, beside one that brings the residual down by itself.
+  const double most = alone.products() * static_cast<double>(list.size()) < kGreatWork ? kInfinity : kImproves * check.residual.relative_l2;
   for (const Attempt& attempt : ahead) {
     if (!with_another && reaches(check, attempt)) sets.push_back({attempt});
     Patch patch;
-    if (!with_another || attempt.narrow || !sets.empty() ||
+    if (!with_another || attempt.narrow || !sets.empty() || attempt.residual.relative_l2 > most ||
         !apply(checker_.network(), attempt, patch))
       continue;
     auto second = list;
@@ -222,6 +227,13 @@ Explainer::Outcome Explainer::search(const Check& check) {
     Outcome outcome = choose(check, sets);
     outcome.rejected = static_cast<std::int64_t>(search_.candidates(check).size()) -
                        static_cast<std::int64_t>(outcome.causes.size());
+    return outcome;
+  }
+  if (auto ordered = search_in_order(checker_, search_, check, [&](const Attempt& candidate) { return reaches(check, candidate); })) {
+    const auto tried = static_cast<std::int64_t>(ordered->tried);
+    if (ordered->sets.empty()) return {.causes = {}, .also = {}, .others = {}, .rejected = tried};
+    Outcome outcome = choose(check, ordered->sets);
+    outcome.rejected = tried - static_cast<std::int64_t>(outcome.causes.size());
     return outcome;
   }
   auto list = search_.candidates(check);

@@ -19,6 +19,14 @@ bool fits(const Shape& captured, const Output& output, std::int64_t tokens) {
   return true;
 }
 
+Tensor rows_from(const Tensor& all, std::int64_t first, std::int64_t count) {
+  Shape shape = all.shape;
+  shape[0] = count;
+  Tensor part(std::move(shape));
+  std::copy_n(all.data.begin() + first * all.width(), part.data.size(), part.data.begin());
+  return part;
+}
+
 }  // namespace
 
 const Stage& Recompute::stage_in(std::size_t step, int index) const {
@@ -57,6 +65,7 @@ Recompute::Recompute(const Recompute& base, ThreadPool& pool, const Patch& patch
       pool_(pool),
       patch_(patch),
       base_(&base),
+      logits_(base.logits_),
       touched_(std::move(touched)) {}
 
 std::shared_ptr<const CapturedValue> Recompute::captured(std::size_t step, Value value) {
@@ -166,7 +175,7 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
     return computed_[key] = source(step, index);
   }
   std::vector<StateValue> states = states_before(step, index);
-  const StageOperands given = operands(step, stage, states);
+  const StageOperands given = operands(step, index, states);
   // Other arithmetic is of the stage's own operation: where the patch puts another in its place, that one runs.
   const auto other = patch(step).computations.find(index);
   const bool own = stage.operation.index() ==
@@ -181,10 +190,22 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
   return keep(key, std::move(result));
 }
 
-StageOperands Recompute::operands(std::size_t step, const Stage& stage, std::vector<StateValue>& states) {
+// Other arithmetic may look at the rows before.
+bool Recompute::cuts(std::size_t step, int index) const {
+  return logits_ && step == logits_->step && index == network_.graph.logits.stage && !patch(step).computations.contains(index) &&
+         std::holds_alternative<Logits>(stage_in(step, index).operation);
+}
+
+StageOperands Recompute::operands(std::size_t step, int index, std::vector<StateValue>& states) {
+  const Stage& stage = stage_in(step, index);
   StageOperands given;
   for (const Value input : stage.inputs)
     given.inputs.push_back(&operand(step, input));
+  if (cuts(step, index) && logits_->count < given.inputs[0]->tokens()) {
+    const Tensor& all = *given.inputs[0];
+    last_hidden_ = rows_from(all, all.tokens() - logits_->count, logits_->count);
+    given.inputs[0] = &last_hidden_;
+  }
   for (const int param : stage.params) {
     const auto weight = patch(step).weights.find(param);
     given.weights.push_back(weight != patch(step).weights.end() ? weight->second.get()
@@ -244,14 +265,6 @@ Tensor stacked(const std::vector<StageOperands>& all, std::size_t input) {
   return together;
 }
 
-Tensor rows_from(const Tensor& all, std::int64_t first, std::int64_t count) {
-  Shape shape = all.shape;
-  shape[0] = count;
-  Tensor part(std::move(shape));
-  std::copy_n(all.data.begin() + first * all.width(), part.data.size(), part.data.begin());
-  return part;
-}
-
 }  // namespace
 
 void Recompute::run_together(std::span<Recompute* const> lanes, std::size_t step, int index) {
@@ -261,7 +274,7 @@ void Recompute::run_together(std::span<Recompute* const> lanes, std::size_t step
   for (Recompute* lane : lanes) {
     if (!lane->due(step, index)) continue;
     if (lane->may_join(step, index)) {
-      auto own = lane->operands(step, lane->stage_in(step, index), none);
+      auto own = lane->operands(step, index, none);
       if (joined.empty() || alike(own, given[0])) {
         joined.push_back(lane);
         given.push_back(std::move(own));

@@ -50,6 +50,9 @@ class Recompute {
   // Nothing after this step is asked for: a stage that yields what the base's yields there differs no more.
   void end_with(std::size_t step) { last_ = step; }
 
+  // Of the logits of this step, the last `rows` alone are asked for.
+  void keep_last_logits(std::size_t step, std::int64_t rows) { logits_ = {step, rows}; }
+
   // Forgets this one's own values of a stage that nothing asks for any more; asked all the same, it is run again.
   void forget(std::size_t step, int stage);
 
@@ -71,7 +74,8 @@ class Recompute {
   const Tensor& operand(std::size_t step, Value value);
   const std::vector<Tensor>& outputs(std::size_t step, int stage);
   std::vector<StateValue> states_before(std::size_t step, int stage);
-  StageOperands operands(std::size_t step, const Stage& stage, std::vector<StateValue>& states);
+  StageOperands operands(std::size_t step, int index, std::vector<StateValue>& states);
+  bool cuts(std::size_t step, int index) const;
   StageContext context(std::size_t step) const;
   bool due(std::size_t step, int stage);
   // Whether the stage is the network's own and takes each token by itself.
@@ -96,6 +100,12 @@ class Recompute {
   const Patch* later_ = nullptr;
   std::optional<std::size_t> last_;
   const Recompute* base_ = nullptr;
+  struct Rows {
+    std::size_t step;
+    std::int64_t count;
+  };
+  std::optional<Rows> logits_;  // nothing: all
+  Tensor last_hidden_;          // the last rows of what the logits are made of
   std::set<int> touched_;
   std::map<Key, bool> differs_;
   std::map<Key, std::vector<Tensor>> computed_;

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kSmallNetwork = 260;  // stages; beyond, single stages of a role are not tried
 constexpr double kNoEffect = 1e-9;          // of the residual: the hypothesis changes nothing here
+constexpr double kMostProducts = 1e12;      // multiplications of one search: tens of seconds
 
 std::string conventions_of(const Stage& stage) {
   std::string text;
@@ -176,9 +177,6 @@ void go_on(Measuring& m, double good_enough) {
 
 }  // namespace
 
-namespace {
-
-// A candidate at one value.
 Attempt fixed(const Attempt& candidate, double value) {
   Attempt result = candidate;
   result.hypothesis.range.reset();
@@ -190,7 +188,6 @@ Attempt fixed(const Attempt& candidate, double value) {
   return result;
 }
 
-// A value other than the right one.
 double probe_of(const Hypothesis& hypothesis) {
   const Range& range = *hypothesis.range;
   const double expected = number_of(hypothesis.expected);
@@ -200,9 +197,6 @@ double probe_of(const Hypothesis& hypothesis) {
   return range.low != expected ? range.low : range.high;
 }
 
-constexpr double kMostProducts = 1e12;  // multiplications of one search: tens of seconds
-
-// The cosine of y - f and e - base.
 double along(std::span<const float> y, std::span<const float> f, std::span<const float> e, std::span<const float> base) {
   double dot = 0;
   double left = 0;
@@ -216,8 +210,6 @@ double along(std::span<const float> y, std::span<const float> f, std::span<const
   }
   return left > 0 && effect > 0 ? dot / std::sqrt(left * effect) : 0;
 }
-
-}  // namespace
 
 // A number changes what is computed along nearly one line: where its effect at one value is not along what is to be explained, other values
 // will not be.

@@ -40,6 +40,13 @@ std::string family_of(const Stage& stage);
 // How much a cause asks to be believed: 0 for a convention with a value that configurations hold.
 double complexity(const Attempt& candidate);
 
+// A candidate at one value; a value of its number other than the right one.
+Attempt fixed(const Attempt& candidate, double value);
+double probe_of(const Hypothesis& hypothesis);
+
+// The cosine of y - f and e - base: of what a base leaves to be explained, and what a cause does.
+double along(std::span<const float> y, std::span<const float> f, std::span<const float> e, std::span<const float> base);
+
 class Search {
  public:
   // All must outlive it.

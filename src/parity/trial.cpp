@@ -26,8 +26,12 @@ Trial::Trial(Checker& checker, const Check& check, Patch base)
       check_(check),
       base_(std::move(base)),
       serial_(1),
-      recompute_(checker.exact_, checker.pool_, base_, touched_stages(checker.network_, base_)),
-      before_(checker.compared(check, recompute_)) {
+      recompute_(checker.exact_, checker.pool_, base_, touched_stages(checker.network_, base_)) {
+  const Value logits = checker_.network_.graph.logits;
+  if (check_.value.stage == logits.stage && check_.value.output == logits.output) {
+    recompute_.keep_last_logits(check_.step, checker_.suspect(check_).tokens());
+  }
+  before_ = checker_.compared(check_, recompute_);
   base_sample_ = sample_of(checker_.reported(check_, recompute_.computed(check_.step, check_.value)));
   plan();
 }
