@@ -1,7 +1,7 @@
 """How far each way of computing is from the fp64 reference on the same stored weights; prints Markdown for docs/numerics.md.
 
 Usage: python bench/numerics.py PLUMB FILE.gguf[=PROMPTS.txt]... [--llama LLAMA.CPP-SOURCE] [--build BUILD]
-       [--prompts 4] [--tokens 96] [--threads N] [--modes "cpu, exact;cpu, short"] [--into docs/numerics.md]
+       [--prompts 4] [--tokens 96] [--threads N] [--modes "cpu, exact;cpu, auto"] [--into docs/numerics.md]
 
 Of each position: KL(fp64 || mode) of the next token's distribution in nats, whether both find the same token the likeliest, and
 the relative L2 distance of the logits. FILE.gguf=PROMPTS.txt reads prompts from a text, one a line; else they are ids drawn at
@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 BEGIN, END = "<!-- measured by bench/numerics.py -->\n", "<!-- end of what was measured -->\n"
 MODES = {"reference, fp32": "--precision fp32", "cpu, exact": "--executor cpu --activations exact",
-         "cpu, short": "--executor cpu --activations short"}
+         "cpu, auto": "--executor cpu --activations auto"}
 
 
 def call(*command):

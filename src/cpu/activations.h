@@ -10,8 +10,9 @@ namespace plumb::cpu {
 // What meets a weight in a product (docs/numerics.md).
 enum class Activations : std::uint8_t {
   kExact,  // float32
-  kAuto,   // int8 with a scale for each 64 channels where the weight is quantised, float32 elsewhere
-  kShort,  // as kAuto, and codes of 16 bits with a scale for each 128 where the weight is bfloat16 or half
+  kAuto,   // int8 with a scale for each 64 channels where the weight is quantised, codes of 16 bits with a scale for each 128 where it is
+           // bfloat16 or half and the instruction set has VNNI but no tiles for it, float32 elsewhere
+  kShort,  // as kAuto, and bfloat16 where the weight is bfloat16 and there are tiles
 };
 
 // "exact", "auto" or "short"; an error lists them.

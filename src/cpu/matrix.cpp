@@ -16,7 +16,7 @@ constexpr std::int64_t kSliceBytes = std::int64_t{1} << 22;
 
 // Whether weights of two bytes are codes of 16 bits. Tiles of bfloat16 are the quicker ones where there are any.
 bool as_int16(DType dtype, Activations activations, const Kernels& kernels) {
-  if (activations != Activations::kShort || kernels.multiply_int16 == nullptr) return false;
+  if (activations == Activations::kExact || kernels.multiply_int16 == nullptr) return false;
   return dtype == DType::kF16 || kernels.multiply_bf16 == nullptr;
 }
 

@@ -71,7 +71,7 @@ std::string manifest_of(const Trace& trace, const CaseContent& content) {
     return held && content.with_prompt ? json(*held) : json();
   };
   const json manifest = {{"format", "plumb-trace/1"},
-                         {"engine", {{"name", from.engine_name}, {"version", from.engine_version}, {"settings", json::object()}}},
+                         {"engine", {{"name", from.engine_name}, {"version", from.engine_version}, {"settings", from.path.empty() ? json::object() : json{{"path", from.path}}}}},
                          {"model", {{"model_type", from.model_type}, {"config", parsed(from.model_config)}}},
                          {"dtype", from.dtype},
                          {"prompt", text(from.prompt)},

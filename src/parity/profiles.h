@@ -24,8 +24,9 @@ bool is_llama_cpp(const std::string& engine);
 // Whether the stages recomputed for a check are one, but for ids and positions: its operands were all captured.
 bool alone(const BoundGraph& network, const std::vector<int>& span);
 
-// In which an engine of that name and type may run: one for a name that is known, else all of its type. llama.cpp's are two: with
-// flash attention and without; our own are two where weights are quantised: the reference executor's and the cpu executor's.
+// In which an engine of that name (with its path, TraceManifest::engine_words) and type may run: one for a name that is known, else all of
+// its type. llama.cpp's are two: with flash attention and without; our own are several where weights are quantised: the reference
+// executor's and the cpu executor's, which for weights of two bytes its path tells.
 std::vector<Precision> likely_profiles(const BoundGraph& network, SuspectType type, const std::string& engine);
 
 struct Arithmetic {

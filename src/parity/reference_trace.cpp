@@ -36,7 +36,7 @@ Result<std::filesystem::path> make_folder() {
 std::vector<Precision> like(const BoundGraph& network, const Trace& trace) {
   const std::string dtype = run_dtype(trace);
   if (dtype == "float64") return {Precision::kFp64};
-  return likely_profiles(network, suspect_type(dtype, {}), trace.manifest().engine_name);
+  return likely_profiles(network, suspect_type(dtype, {}), trace.manifest().engine_words());
 }
 
 // How far two traces of the same run are apart, over all that both hold: the geometric mean, so that few near ties of a router that

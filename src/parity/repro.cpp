@@ -112,7 +112,7 @@ class Writer {
     for (const StoredTensor& tensor : trace_.tensors())
       held.push_back(tensor.dtype);
     const TraceManifest& manifest = trace_.manifest();
-    return arithmetic_of(model_.network, aligned_, suspect_type(manifest.dtype, held), manifest.engine_name, pool_);
+    return arithmetic_of(model_.network, aligned_, suspect_type(manifest.dtype, held), manifest.engine_words(), pool_);
   }
 
   // Of what goes wrong around the network: the ids, the positions, the last rows of the logits.

@@ -16,7 +16,7 @@ Arithmetic arithmetic_of_run(const BoundGraph& network, const Trace& trace, cons
   for (const StoredTensor& tensor : trace.tensors())
     held.push_back(tensor.dtype);
   const TraceManifest& manifest = trace.manifest();
-  return arithmetic_of(network, aligned, suspect_type(manifest.dtype, held), manifest.engine_name, pool);
+  return arithmetic_of(network, aligned, suspect_type(manifest.dtype, held), manifest.engine_words(), pool);
 }
 
 // How well a reading explains the values: checks passed less checks failed, then by how much they fail.

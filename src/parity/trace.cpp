@@ -90,8 +90,10 @@ Result<TraceManifest> parse_manifest(const std::string& text, const std::string&
   };
   manifest.engine_name = text_of(part("engine"), "name");
   manifest.engine_version = text_of(part("engine"), "version");
-  if (const auto settings = part("engine").find("settings"); settings != part("engine").end() && settings->is_object())
+  if (const auto settings = part("engine").find("settings"); settings != part("engine").end() && settings->is_object()) {
     manifest.precision = text_of(*settings, "precision");
+    manifest.path = text_of(*settings, "path");
+  }
   manifest.model_type = text_of(part("model"), "model_type");
   if (const auto config = part("model").find("config");
       config != part("model").end() && config->is_object()) {

@@ -24,6 +24,7 @@ struct TraceManifest {
   std::string engine_name;
   std::string engine_version;
   std::string precision;  // of our reference executor's settings
+  std::string path;       // of our cpu executor's: instruction set and activations
   std::string model_type;
   std::string model_config;  // the checkpoint's config.json as text, "" when not there
   std::string dtype;
@@ -35,6 +36,9 @@ struct TraceManifest {
   std::string sampler;  // as JSON text, "" when null or absent
   std::vector<TraceStep> steps;
   std::vector<std::string> stages;
+
+  // What the engine is called, and for our cpu executor the path: what its arithmetic is guessed by.
+  std::string engine_words() const { return path.empty() ? engine_name : engine_name + ", " + path; }
 };
 
 class Trace final : public Captured {

@@ -13,7 +13,7 @@
 //             is multiplied with (ggml.h), and attention's cache is float16
 //   ggml-flash  the same with flash attention, llama.cpp's default: values are summed in float16
 //   cpu-int8  as our own cpu executor where weights are quantised: what meets them is int8 with a scale for each 64 channels
-//   cpu-int16 the same where the instruction set has such products: attention's are from integers of 16 bits too (int16.h)
+//   cpu-int16 the same with products of 16-bit integers: attention's too, and those with weights of two bytes (int16.h)
 #pragma once
 #include <array>
 #include <cstdint>

@@ -68,7 +68,7 @@ def test_numerics_ranks_the_modes(plumb_binary, model):
     rows = {line.split("|")[2].strip(): line.split("|") for line in lines}
     divergence = {name: float(cells[3]) for name, cells in rows.items()}
     assert divergence["reference, fp32"] < 1e-9 and divergence["cpu, exact"] < 1e-9
-    assert 1e-9 < divergence["cpu, short"] < 1e-2
+    assert 1e-9 < divergence["cpu, auto"] < 1e-2
     assert rows["cpu, exact"][5].strip() == "100.0 %"
     assert "Positions compared: tiny-qwen3-Q8_0 40." in done.stdout
 

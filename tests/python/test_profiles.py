@@ -201,6 +201,31 @@ def assert_cpu_benign(plumb_binary, model, out, *options):
     assert set(assert_benign(plumb_binary, out, model)) == {attention_profile(out)}
 
 
+@pytest.mark.parametrize(("name", "kind"), [("llama", "BF16"), ("qwen3", "F16"), ("demo-qwen3", "BF16"), ("olmoe", "BF16"), ("qwen3_5", None)])
+def test_codes_of_sixteen_bits_are_a_profile(plumb_binary, tmp_path, name, kind):
+    """Weights of two bytes, which the cpu executor multiplies as codes of 16 bits where the instruction set has such products."""
+    model, out = checkpoints.folder(name), tmp_path / "cpu.trace"
+    if kind:
+        model = tmp_path / "model.gguf"
+        subprocess.run([plumb_binary, "convert", checkpoints.folder(name), model, "--type", kind], capture_output=True, check=True)
+    command = [plumb_binary, "trace", model, "--ids", "5,17,42,33,8,21", "--executor", "cpu", "--steps", "2", "--out", out]
+    subprocess.run(command, capture_output=True, check=True)
+    path = json.loads((out / "manifest.json").read_text())["engine"]["settings"]["path"]
+    codes = "avx512vnni" in path or "avx512bf16" in path or (kind == "F16" and "amx" in path)
+    assert set(assert_benign(plumb_binary, out, model)) == {"cpu-int16" if codes else "fp32"}
+    for coarse in ("logits", "layers.*.mlp.out"):
+        subprocess.run([*command, "--force", "--stages", coarse], capture_output=True, check=True)
+        assert_benign(plumb_binary, out, model)
+    subprocess.run([*command, "--force", "--activations", "exact"], capture_output=True, check=True)
+    assert set(assert_benign(plumb_binary, out, model)) == {"fp32"}
+    config = json.loads((checkpoints.folder(name) / "config.json").read_text())
+    config.get("text_config", config)["rms_norm_eps"] *= 10
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    subprocess.run([*command, "--force", "--config", tmp_path / "config.json"], capture_output=True, check=True)
+    report = answer(plumb_binary, "diagnose", out, "--model", model)
+    assert report["verdict"] == "fault" and {f["row"] for f in report["findings"]} == {"21"}, report["summary"]
+
+
 @pytest.mark.parametrize(("dtype", "least"), [("float32", -1e9), ("float32", -3.4028235e38), ("float32", -65504.0), ("float16", -65504.0)])
 def test_masks_of_other_numbers_are_benign(plumb_binary, tmp_path, dtype, least):
     folder, out = checkpoints.folder("gemma3"), tmp_path / "a.trace"
