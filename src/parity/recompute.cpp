@@ -36,6 +36,35 @@ const Stage& Recompute::stage_in(std::size_t step, int index) const {
                                  : network_.graph.stages[static_cast<std::size_t>(index)];
 }
 
+bool reads_in_a_circle(const BoundGraph& network, const Patch& patch) {
+  // A graph's stages read only those before them: a circle has a stage that reads itself or one behind it.
+  const auto reads_ahead = [](const auto& entry) {
+    return std::ranges::any_of(entry.second.inputs, [&](const Value& input) { return input.stage >= entry.first; });
+  };
+  if (std::ranges::none_of(patch.stages, reads_ahead)) return false;
+  enum class State : std::uint8_t { kNew, kOpen, kDone };
+  std::vector<State> states(network.graph.stages.size(), State::kNew);
+  for (const auto& [start, changed] : patch.stages) {
+    std::vector<int> path = {start};
+    while (!path.empty()) {
+      const int at = path.back();
+      State& state = states[static_cast<std::size_t>(at)];
+      if (state != State::kNew) {  // all that it reads is done
+        state = State::kDone;
+        path.pop_back();
+        continue;
+      }
+      state = State::kOpen;
+      const auto other = patch.stages.find(at);
+      for (const Value input : (other != patch.stages.end() ? other->second : network.graph.stages[static_cast<std::size_t>(at)]).inputs) {
+        if (states[static_cast<std::size_t>(input.stage)] == State::kOpen) return true;
+        if (states[static_cast<std::size_t>(input.stage)] == State::kNew) path.push_back(input.stage);
+      }
+    }
+  }
+  return false;
+}
+
 std::set<int> touched_stages(const BoundGraph& network, const Patch& patch) {
   std::set<int> touched;
   for (const auto& [index, stage] : patch.stages)
@@ -55,12 +84,18 @@ std::set<int> touched_stages(const BoundGraph& network, const Patch& patch) {
 
 Recompute::Recompute(const BoundGraph& network, const Captured& captured, Numerics numerics,
                      ThreadPool& pool, const Patch& patch)
-    : network_(network), captured_(captured), numerics_(numerics), pool_(pool), patch_(patch) {}
+    : network_(network),
+      captured_(captured),
+      circular_(reads_in_a_circle(network, patch)),
+      numerics_(numerics),
+      pool_(pool),
+      patch_(patch) {}
 
 Recompute::Recompute(const Recompute& base, ThreadPool& pool, const Patch& patch,
                      std::set<int> touched)
     : network_(base.network_),
       captured_(base.captured_),
+      circular_(reads_in_a_circle(base.network_, patch)),
       numerics_(base.numerics_),
       pool_(pool),
       patch_(patch),
@@ -87,6 +122,10 @@ const Tensor& Recompute::operand(std::size_t step, Value value) {
 }
 
 const Tensor& Recompute::computed(std::size_t step, Value value) {
+  if (circular_) {
+    static const Tensor kNone({0});
+    return kNone;
+  }
   return outputs(step, value.stage)[static_cast<std::size_t>(value.output)];
 }
 

@@ -30,6 +30,10 @@ struct Patch {
   bool empty() const { return stages.empty() && weights.empty() && computations.empty(); }
 };
 
+// Whether stages read each other in a circle under the patch: two causes that are each right by themselves may do so together. Nothing
+// can be computed then.
+bool reads_in_a_circle(const BoundGraph& network, const Patch& patch);
+
 // The stages that compute something else under the patch.
 std::set<int> touched_stages(const BoundGraph& network, const Patch& patch);
 
@@ -62,7 +66,8 @@ class Recompute {
   // The captured value of an output, or nothing.
   std::shared_ptr<const CapturedValue> captured(std::size_t step, Value value);
 
-  // An output recomputed from its stage's inputs, whether it was captured or not.
+  // An output recomputed from its stage's inputs, whether it was captured or not. Of no tokens where the patch has stages read each other
+  // in a circle.
   const Tensor& computed(std::size_t step, Value value);
 
   // What the stages below `value` are, down to captured ones: the stages that computed() ran or would run, in order.
@@ -94,6 +99,7 @@ class Recompute {
 
   const BoundGraph& network_;
   const Captured& captured_;
+  bool circular_ = false;
   Numerics numerics_;
   ThreadPool& pool_;
   const Patch& patch_;

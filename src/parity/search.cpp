@@ -54,13 +54,16 @@ double complexity(const Attempt& candidate) {
 bool apply(const BoundGraph& network, const Hypothesis& hypothesis, const std::vector<int>& scope,
            double value, Patch& patch) {
   bool any = false;
+  Patch all = patch;
   for (const int index : scope) {
-    Patch attempt = patch;
+    Patch attempt = all;
     if (!hypothesis.apply(network, index, value, attempt)) continue;
-    patch = std::move(attempt);
+    all = std::move(attempt);
     any = true;
   }
-  return any;
+  if (!any || reads_in_a_circle(network, all)) return false;
+  patch = std::move(all);
+  return true;
 }
 
 bool apply(const BoundGraph& network, const Attempt& candidate, Patch& patch) {
