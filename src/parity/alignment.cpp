@@ -30,6 +30,7 @@ struct Group {
     const Output* output;
     std::string theirs;
     Layout layout;
+    double score;
   };
   double sum = 0;  // of the layers' scores
   double most = 0;
@@ -49,6 +50,13 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
   }
   known.insert({"logprobs", "logprobs.ids"});  // of the trace format, though no stage yields them
   const RunOrder order(network, trace.manifest().stages);
+  std::vector<std::string> names;
+  for (const StoredTensor& tensor : trace.tensors())
+    names.push_back(without_step(tensor.name));
+  int layers = 0;
+  for (const Stage& stage : network.graph.stages)
+    layers = std::max(layers, stage.layer + 1);
+  numbering_ = Numbering(names, layers);
   std::vector<const StoredTensor*> unknown;
   for (const StoredTensor& tensor : trace.tensors()) {
     if (tensor.name.rfind("0/", 0) != 0) continue;
@@ -119,6 +127,7 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
     used.insert({match.theirs, match.layout.first});
   using Key = std::tuple<std::string, std::string, std::vector<std::size_t>, std::int64_t>;
   std::map<Key, Group> groups;
+  std::map<std::string, double> best;  // score of a suspect's tensor
   const auto score_of = [&](const StoredTensor& tensor, Value value, const Layout& layout) {
     const Tensor& ours = reference.computed(0, value);
     const Tensor arrangement =
@@ -134,7 +143,8 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
     group.most = std::max(group.most, score);
     group.fused = group.fused || fused;
     group.dtype = tensor.dtype;
-    group.members.push_back({by_role.at({layer, role}).stage, &output, theirs, layout});
+    group.members.push_back({by_role.at({layer, role}).stage, &output, theirs, layout, score});
+    best[theirs] = std::max(best[theirs], score);
   };
   const auto known = [&](int layer, const std::string& role) {
     const auto place = by_role.find({layer, role});
@@ -142,16 +152,17 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
   };
   for (const StoredTensor* tensor : unknown) {
     const std::string theirs = without_step(tensor->name);
-    const int layer = layer_of(theirs);
+    const int layer = numbering_.layer(theirs);
+    const bool outside = numbering_.may_be_outside(theirs);
     const std::int64_t width = *element_count(tensor->shape) / std::max<std::int64_t>(tokens, 1);
     for (const auto& axes : axis_orders(tensor->shape, tokens)) {
       for (const auto& [key, value] : by_role) {
-        if (key.first != layer || value.stage < 2 || known(layer, key.second) ||
+        if ((key.first != layer && !(outside && key.first < 0)) || value.stage < 2 || known(key.first, key.second) ||
             used.contains({theirs, 0}) || !may_be_wide(network.graph.output(value), width) ||
             reference.computed(0, value).width() != width)
           continue;
         const Layout layout{axes, 0, width};
-        consider(*tensor, layer, key.second, layout, score_of(*tensor, value, layout), false);
+        consider(*tensor, key.first, key.second, layout, score_of(*tensor, value, layout), false);
       }
       for (const auto& parts : kFused) {
         std::vector<std::pair<std::string, Layout>> pieces;
@@ -214,7 +225,13 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
   auto known_so_far = known_stages(network);
   const bool ordered = order.holds(known_so_far);
   for (const Ranked& one : ranked) {
-    for (const auto& [stage, output, theirs, layout] : one.group->members) {
+    for (const auto& [stage, output, theirs, layout, score] : one.group->members) {
+      // What may stand in either of two places stands where it is most alike.
+      constexpr double kAlike = 1e-3;
+      if (numbering_.may_be_outside(theirs) && score < best.at(theirs) - kAlike) continue;
+      const bool another = std::ranges::any_of(
+          one.group->members, [&, place = output, own = score](const Group::Member& other) { return other.output == place && other.score > own; });
+      if (another) continue;
       if (matches_.contains(output->name) || used.contains({theirs, layout.first}) ||
           (!exact && ordered && !one.group->fused && !order.allows(theirs, stage, known_so_far)))
         continue;
@@ -238,7 +255,7 @@ void AlignedTrace::match_choices(const BoundGraph& network, const std::vector<co
     std::map<std::int64_t, std::pair<const StoredTensor*, const StoredTensor*>> by_width;  // ids, weights
     for (const StoredTensor* tensor : unknown) {
       const std::string theirs = without_step(tensor->name);
-      if (known.contains(theirs) || layer_of(theirs) != stage.layer || tensor->shape.size() != 2 || tensor->shape[0] != tokens ||
+      if (known.contains(theirs) || numbering_.layer(theirs) != stage.layer || tensor->shape.size() != 2 || tensor->shape[0] != tokens ||
           tensor->shape[1] > router->experts)
         continue;
       const Tensor values = Trace::read(*tensor);
@@ -280,7 +297,7 @@ void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& orde
     if (used.contains(theirs)) continue;
     const auto layouts = axis_orders(tensor->shape, tokens);
     if (layouts.empty()) continue;
-    const int layer = layer_of(theirs);
+    const int layer = numbering_.layer(theirs);
     const std::int64_t width = *element_count(tensor->shape) / std::max<std::int64_t>(tokens, 1);
     std::vector<const Output*> best;  // one, or the parts of a fused tensor
     double most = 0;

@@ -54,6 +54,7 @@ class AlignedTrace final : public Captured {
   std::map<std::string, int> known_stages(const BoundGraph& network) const;
 
   const Trace& trace_;
+  Numbering numbering_;
   std::map<std::string, Alignment, std::less<>> matches_;
   std::vector<std::string> unmatched_;
   mutable std::mutex reading_;

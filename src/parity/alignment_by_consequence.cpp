@@ -89,7 +89,7 @@ bool towards_reading(const std::string& from, const std::string& to) {
 class Consequences {
  public:
   Consequences(const BoundGraph& network, const Trace& trace, const Captured& aligned, Matches& matches, Forget forget, ThreadPool& pool,
-               const RunOrder& order, const std::vector<const StoredTensor*>& unknown)
+               const RunOrder& order, const Numbering& numbering, const std::vector<const StoredTensor*>& unknown)
       : network_(network),
         matches_(matches),
         forget_(std::move(forget)),
@@ -100,7 +100,7 @@ class Consequences {
     for (const StoredTensor* tensor : unknown) {
       const std::string theirs = without_step(tensor->name);
       tensors_.emplace(theirs, tensor);
-      layers_[layer_of(theirs)].theirs.emplace(pattern_of(theirs), theirs);
+      layers_[numbering.layer(theirs)].theirs.emplace(pattern_of(theirs), theirs);
     }
     look_at_all(aligned);
   }
@@ -362,7 +362,7 @@ void AlignedTrace::match_by_consequence(const BoundGraph& network, ThreadPool& p
       held_.erase({step, stage});
   };
   held_.clear();
-  Consequences consequences(network, trace_, *this, matches_, forget, pool, order, unknown);
+  Consequences consequences(network, trace_, *this, matches_, forget, pool, order, numbering_, unknown);
   for (int round = 0; round < kRounds && consequences.improve(); ++round) {
   }
 }

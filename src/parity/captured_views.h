@@ -36,4 +36,18 @@ class FirstTokens final : public Captured {
   std::vector<TraceStep> steps_;
 };
 
+// Values as they may have been before they were rounded to a type of relative step `unit`: each moved within it, in a fixed way. Whole
+// numbers (ids, choices) stay.
+class Jittered final : public Captured {
+ public:
+  Jittered(const Captured& own, double unit) : own_(own), unit_(unit) {}
+  const std::vector<TraceStep>& steps() const override { return own_.steps(); }
+  std::vector<std::int32_t> fed_ids(std::size_t step) const override { return own_.fed_ids(step); }
+  std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override;
+
+ private:
+  const Captured& own_;
+  double unit_;
+};
+
 }  // namespace plumb

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "engine/sampler.h"
+#include "parity/captured_views.h"
 
 namespace plumb {
 namespace {
@@ -150,6 +151,7 @@ Checker::Checker(const BoundGraph& network, const Captured& captured, Arithmetic
                  ThreadPool& pool)
     : network_(network),
       captured_(captured),
+      jittered_(arithmetic.narrowed ? std::make_unique<Jittered>(captured, unit_of(arithmetic.type)) : nullptr),
       arithmetic_(std::move(arithmetic)),
       pool_(pool),
       profile_(arithmetic_.profiles.front()),
@@ -157,7 +159,7 @@ Checker::Checker(const BoundGraph& network, const Captured& captured, Arithmetic
   // llama.cpp's own rounding is part of the formula; what it costs is the distance from the exact one.
   rounded_.reserve(arithmetic_.profiles.size());
   for (const Precision profile : arithmetic_.profiles)
-    rounded_.emplace_back(network, captured,
+    rounded_.emplace_back(network, jittered_ ? *jittered_ : captured,
                           Numerics(profile == arithmetic_.formula ? Precision::kFp64 : profile), pool, nothing_);
 }
 

@@ -95,6 +95,7 @@ class Checker {
   Residual compared(const Check& check, Recompute& recompute) const;
   const BoundGraph& network_;
   const Captured& captured_;
+  std::unique_ptr<const Captured> jittered_;  // where values were narrowed
   Arithmetic arithmetic_;
   ThreadPool& pool_;
   std::function<bool(const std::string& output)> wanted_;

@@ -11,9 +11,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "parity/profiles.h"
+#include "parity/run_type.h"
 #include "parity/trace_side.h"
 
 namespace plumb {
@@ -27,26 +27,18 @@ constexpr double kMagnifyHeads = 8;
 constexpr double kMost = 0.5;  // relative L2 that no right run has
 
 struct Kind {
+  DType type;
   std::string_view name;
   double unit;
 };
 
-constexpr Kind kKinds[] = {
-    {"float64", 0x1p-50}, {"float32", 0x1p-24}, {"float16", 0x1p-12}, {"bfloat16", 0x1p-9}};
+constexpr Kind kKinds[] = {{DType::kF64, "float64", 0x1p-50},
+                           {DType::kF32, "float32", 0x1p-24},
+                           {DType::kF16, "float16", 0x1p-12},
+                           {DType::kBF16, "bfloat16", 0x1p-9}};
 
 const Kind& kind_of(const Trace& trace) {
-  for (const Kind& kind : kKinds) {
-    if (trace.manifest().dtype == kind.name) return kind;
-  }
-  std::map<DType, int> held;
-  for (const StoredTensor& tensor : trace.tensors())
-    ++held[tensor.dtype];
-  const auto count = [&](DType dtype) { return held.contains(dtype) ? held[dtype] : 0; };
-  const int most =
-      std::max({count(DType::kF64), count(DType::kF32), count(DType::kF16), count(DType::kBF16)});
-  if (count(DType::kBF16) == most) return kKinds[3];
-  if (count(DType::kF16) == most) return kKinds[2];
-  return count(DType::kF32) == most ? kKinds[1] : kKinds[0];
+  return *std::ranges::find(kKinds, run_type(trace), &Kind::type);
 }
 
 }  // namespace

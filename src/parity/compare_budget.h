@@ -8,7 +8,7 @@
 
 namespace plumb {
 
-// The relative rounding unit of a run, by the manifest's dtype or by what most tensors are held in: 2^-53, 2^-24, 2^-12, 2^-9; of a float32
+// The relative rounding unit of a run, by run_type(): 2^-53, 2^-24, 2^-12, 2^-9; of a float32
 // run of llama.cpp, and of a profile that multiplies as it or as our cpu executor does, 2^-12: operands are narrower.
 double run_unit(const Trace& trace);
 

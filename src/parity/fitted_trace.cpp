@@ -38,6 +38,8 @@ class FittedSource final : public TensorSource {
     tensors_[index].shape = std::move(shape);
     tensors_[index].bytes = copies_.back();
   }
+  // The same elements in the same order.
+  void reshape(std::size_t index, Shape shape) { tensors_[index].shape = std::move(shape); }
 
  private:
   std::shared_ptr<const TensorSource> original_;
@@ -148,10 +150,27 @@ class Fitter {
         return true;
       }
     }
-    return false;
+    return fit_flat(stored, output, step, index, source);
   }
 
  private:
+  // A stage of several axes whose tensor has them side by side in one, as a projection leaves its heads.
+  bool fit_flat(const StoredTensor& stored, const Output& output, std::size_t step, std::size_t index, FittedSource& source) const {
+    const auto width = element_count(output.shape);
+    const bool open = std::ranges::find(output.shape, kAnyLength) != output.shape.end();
+    if (output.shape.size() < 2 || open || !width) return false;
+    for (const std::int64_t rows : {passes_[step].rows, std::int64_t{1}}) {
+      const auto axes = fitting_axes(stored.shape, rows, {*width}, true);
+      if (axes.empty()) continue;
+      rearrange(stored, axes, 0, step, false, index, source);
+      Shape shape{source.tensors()[index].shape[0]};
+      shape.insert(shape.end(), output.shape.begin(), output.shape.end());
+      source.reshape(index, std::move(shape));
+      return true;
+    }
+    return false;
+  }
+
   bool padded(std::size_t step) const { return padding_.count() > 0 && step == 0; }
 
   // Of `rows` rows of a pass those of the prompt's own tokens.
@@ -294,8 +313,12 @@ std::vector<Padding> possible_paddings(const Model& model, const Trace& trace) {
   const std::int64_t left = run(ids.begin(), ids.end());
   const std::int64_t right = run(ids.rbegin(), ids.rend());
   if (left < std::ssize(ids)) {
-    const bool front = text_says(model, manifest, {ids.begin() + left, ids.end()});
-    const bool back = text_says(model, manifest, {ids.begin(), ids.end() - right});
+    // One id that no configuration names is a token too many (a space, row 4), not padding.
+    const auto may_pad = [&](std::int32_t id, std::int64_t count) {
+      return count >= kRun || pads.contains(id) || begins.contains(id) || std::find(ends.begin(), ends.end(), id) != ends.end();
+    };
+    const bool front = may_pad(ids.front(), left) && text_says(model, manifest, {ids.begin() + left, ids.end()});
+    const bool back = may_pad(ids.back(), right) && text_says(model, manifest, {ids.begin(), ids.end() - right});
     const bool left_pads = front || pads.contains(ids.front());
     const bool right_pads = back || pads.contains(ids.back());
     // An id that begins or ends texts is no padding for being there.

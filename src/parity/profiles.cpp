@@ -40,14 +40,8 @@ bool is_llama_cpp(const std::string& engine) {
   return names(engine, {"llama.cpp", "llama_cpp", "ggml", "ollama"});
 }
 
-SuspectType suspect_type(const std::string& manifest_dtype, const std::vector<DType>& held) {
-  if (manifest_dtype == "bfloat16") return SuspectType::kBfloat16;
-  if (manifest_dtype == "float16") return SuspectType::kFloat16;
-  if (manifest_dtype == "float32") return SuspectType::kFloat32;
-  const auto count = [&](DType dtype) { return std::count(held.begin(), held.end(), dtype); };
-  if (count(DType::kBF16) > count(DType::kF32) && count(DType::kBF16) > count(DType::kF16))
-    return SuspectType::kBfloat16;
-  return count(DType::kF16) > count(DType::kF32) ? SuspectType::kFloat16 : SuspectType::kFloat32;
+SuspectType suspect_type(DType run) {
+  return run == DType::kBF16 ? SuspectType::kBfloat16 : run == DType::kF16 ? SuspectType::kFloat16 : SuspectType::kFloat32;
 }
 
 namespace {

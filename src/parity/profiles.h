@@ -15,8 +15,8 @@ namespace plumb {
 // The arithmetic in which the suspect ran.
 enum class SuspectType : std::uint8_t { kFloat32, kBfloat16, kFloat16 };
 
-// By the manifest's dtype, or by what most captured values are held in.
-SuspectType suspect_type(const std::string& manifest_dtype, const std::vector<DType>& held);
+// Of run_type(): what is finer than float32 is judged as float32.
+SuspectType suspect_type(DType run);
 
 // By the name that an engine gives itself.
 bool is_llama_cpp(const std::string& engine);
@@ -38,6 +38,7 @@ struct Arithmetic {
   // In which an engine of the type may have run, that of the engine's name first.
   std::vector<Precision> profiles;
   bool named = false;  // the engine says that it is one whose roundings a profile follows
+  bool narrowed = false;  // values were rounded as they were written: what a stage was computed from is only near to what was captured
 };
 
 // `engine`: the suspect's name for itself, or "".

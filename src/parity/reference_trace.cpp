@@ -15,6 +15,7 @@
 #include "parity/output_folder.h"
 #include "parity/profiles.h"
 #include "parity/residual.h"
+#include "parity/run_type.h"
 #include "parity/stage_names.h"
 #include "parity/trace_side.h"
 #include "parity/trace_writer.h"
@@ -34,9 +35,9 @@ Result<std::filesystem::path> make_folder() {
 
 // The profiles in which an engine of the trace's name and dtype may have run, the likeliest first.
 std::vector<Precision> like(const BoundGraph& network, const Trace& trace) {
-  const std::string dtype = run_dtype(trace);
-  if (dtype == "float64") return {Precision::kFp64};
-  return likely_profiles(network, suspect_type(dtype, {}), trace.manifest().engine_words());
+  const DType type = run_type(trace);
+  if (type == DType::kF64) return {Precision::kFp64};
+  return likely_profiles(network, suspect_type(type), trace.manifest().engine_words());
 }
 
 // How far two traces of the same run are apart, over all that both hold: the geometric mean, so that few near ties of a router that

@@ -12,6 +12,7 @@
 #include "parity/captured_views.h"
 #include "parity/case_trace.h"
 #include "parity/output_folder.h"
+#include "parity/run_type.h"
 
 namespace plumb {
 
@@ -108,11 +109,10 @@ class Writer {
   }
 
   Arithmetic arithmetic() {
-    std::vector<DType> held;
-    for (const StoredTensor& tensor : trace_.tensors())
-      held.push_back(tensor.dtype);
-    const TraceManifest& manifest = trace_.manifest();
-    return arithmetic_of(model_.network, aligned_, suspect_type(manifest.dtype, held), manifest.engine_words(), pool_);
+    Arithmetic arithmetic =
+        arithmetic_of(model_.network, aligned_, suspect_type(run_type(trace_)), trace_.manifest().engine_words(), pool_);
+    arithmetic.narrowed = narrowed(trace_);
+    return arithmetic;
   }
 
   // Of what goes wrong around the network: the ids, the positions, the last rows of the logits.

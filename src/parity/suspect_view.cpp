@@ -7,16 +7,15 @@
 
 #include "engine/sampler.h"
 #include "parity/profiles.h"
+#include "parity/run_type.h"
 
 namespace plumb {
 namespace {
 
 Arithmetic arithmetic_of_run(const BoundGraph& network, const Trace& trace, const AlignedTrace& aligned, ThreadPool& pool) {
-  std::vector<DType> held;
-  for (const StoredTensor& tensor : trace.tensors())
-    held.push_back(tensor.dtype);
-  const TraceManifest& manifest = trace.manifest();
-  return arithmetic_of(network, aligned, suspect_type(manifest.dtype, held), manifest.engine_words(), pool);
+  Arithmetic arithmetic = arithmetic_of(network, aligned, suspect_type(run_type(trace)), trace.manifest().engine_words(), pool);
+  arithmetic.narrowed = narrowed(trace);
+  return arithmetic;
 }
 
 // How well a reading explains the values: checks passed less checks failed, then by how much they fail.

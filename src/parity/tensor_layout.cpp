@@ -2,35 +2,80 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
+#include <string_view>
 
 #include "graph/builder.h"
 
 namespace plumb {
 
-int layer_of(const std::string& name) {
-  for (std::size_t i = 0; i < name.size(); ++i) {
-    const bool digit = name[i] >= '0' && name[i] <= '9';
-    const bool starts = i == 0 || !((name[i - 1] >= 'a' && name[i - 1] <= 'z') ||
-                                    (name[i - 1] >= 'A' && name[i - 1] <= 'Z'));
-    if (!digit || !starts) continue;
-    int value = 0;
-    for (; i < name.size() && name[i] >= '0' && name[i] <= '9' && value < 100000; ++i)
-      value = 10 * value + (name[i] - '0');
-    return value;
+namespace {
+
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+// Where a name's layer stands: a number by itself, else one behind a word for layers (layer3, L3, blk3).
+struct LayerPlace {
+  std::size_t first;
+  std::size_t count;
+};
+
+std::optional<LayerPlace> layer_place(std::string_view name) {
+  constexpr std::string_view kWords[] = {"layer", "layers", "l", "block", "blocks", "blk", "h", "decoder", "dec"};
+  std::optional<LayerPlace> behind_word;
+  for (std::size_t i = 0; i < name.size();) {
+    if (!is_digit(name[i])) {
+      ++i;
+      continue;
+    }
+    std::size_t end = i;
+    while (end < name.size() && is_digit(name[end]))
+      ++end;
+    if (i == 0 || !is_letter(name[i - 1])) return LayerPlace{i, end - i};
+    std::string word;
+    for (std::size_t at = i; at > 0 && is_letter(name[at - 1]); --at)
+      word.insert(word.begin(), static_cast<char>(name[at - 1] | 0x20));
+    if (!behind_word && std::ranges::find(kWords, word) != std::end(kWords)) behind_word = LayerPlace{i, end - i};
+    i = end;
   }
-  return -1;
+  return behind_word;
+}
+
+}  // namespace
+
+int layer_of(const std::string& name) {
+  constexpr std::size_t kMostDigits = 6;
+  const auto place = layer_place(name);
+  if (!place) return -1;
+  int value = 0;
+  for (const char digit : name.substr(place->first, std::min(place->count, kMostDigits)))
+    value = 10 * value + (digit - '0');
+  return value;
 }
 
 std::string pattern_of(const std::string& name) {
-  const int layer = layer_of(name);
-  if (layer < 0) return name;
-  const std::string number = std::to_string(layer);
-  std::string text = name;
-  for (std::size_t i = text.find(number); i != std::string::npos; i = text.find(number, i + 1)) {
-    if (i > 0 && text[i - 1] >= '0' && text[i - 1] <= '9') continue;
-    return text.replace(i, number.size(), "#");
+  const auto place = layer_place(name);
+  return place ? std::string(name).replace(place->first, place->count, "#") : name;
+}
+
+Numbering::Numbering(const std::vector<std::string>& names, int layers) : layers_(layers) {
+  for (const std::string& name : names) {
+    if (layer_of(name) == layers) from_one_.insert(pattern_of(name));
   }
-  return text;
+}
+
+int Numbering::layer(const std::string& name) const {
+  const int number = layer_of(name);
+  return number >= 0 && from_one_.contains(pattern_of(name)) ? number - 1 : number;
+}
+
+bool Numbering::may_be_outside(const std::string& name) const {
+  return from_one_.contains(pattern_of(name)) && layer_of(name) == layers_;
 }
 
 std::string without_step(const std::string& name) {

@@ -1,6 +1,7 @@
 // A captured tensor whose engine has names and axis orders of its own: what its name says, and how it becomes a stage's value.
 #pragma once
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,10 +18,26 @@ struct Layout {
   std::int64_t count = 0;
 };
 
-// The first whole number in a name, which is its layer; -1 when there is none.
+// The number of a name's layer: its first whole number, else that behind a word for layers (L3); -1 when there is none.
 int layer_of(const std::string& name);
 // What an engine calls alike in all layers: a name without its layer.
 std::string pattern_of(const std::string& name);
+
+// Which layer an engine's number means. What is numbered up to the count of layers is counted from one: blocks 1 to n, or hidden states
+// 0 to n, of which the first enters the first layer and the last may be the final norm's (transformers).
+class Numbering {
+ public:
+  Numbering() = default;
+  Numbering(const std::vector<std::string>& names, int layers);
+
+  int layer(const std::string& name) const;  // -1: outside of layers
+  // Whether the last layer's number may be of what follows the layers.
+  bool may_be_outside(const std::string& name) const;
+
+ private:
+  int layers_ = 0;
+  std::set<std::string> from_one_;  // patterns
+};
 // "0/x" is x.
 std::string without_step(const std::string& name);
 

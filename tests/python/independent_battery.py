@@ -1,7 +1,8 @@
 """How well the diagnosis does on traces of independent_engine.py: a line for each fault that is not named at its stage, then a table.
 
     python tests/python/independent_battery.py [--models llama,qwen3] [--modes house,own] [--dtype float32] [--pairs 20] [--unknown] [--only NAME]
-"""
+
+Modes are what of a run is captured, and how: those of independent_traces.py, and the forms of stranger_traces.py."""
 
 import argparse
 import collections
@@ -12,10 +13,12 @@ import tempfile
 
 import checkpoints
 import independent_faults as faults
+import independent_traces
+import stranger_traces
 import torch
 from batteries import LEAST, diagnose, folder
 from independent_engine import Engine
-from independent_traces import MODES, split, trace_of
+from independent_traces import MODES, split
 
 NAMES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "olmoe", "mixtral", "qwen3_moe", "gpt_oss", "glm4", "olmo2", "olmo3", "phi3", "smollm3")
 TOKENS, STEPS = 34, 2
@@ -54,11 +57,19 @@ def departs(clean, wrong, dtype=torch.float32):
     return found
 
 
-def shown(stages, mode):
+def trace_of(run, mode, dtype):
+    of = stranger_traces if mode in stranger_traces.FORMS else independent_traces
+    return of.trace_of(run, mode, dtype)
+
+
+def shown(stages, mode, layers):
     """Of departing stages those that the mode's trace tells, under the names that a finding bears."""
-    for _, stage in stages:
-        role, _ = split(stage)
-        if mode == "logprobs":
+    for step, stage in stages:
+        role, layer = split(stage)
+        if mode in stranger_traces.FORMS:
+            if stranger_traces.roles_told(mode, role, layer, layers, step):
+                yield stage
+        elif mode == "logprobs":
             yield "logprobs"
         elif mode in ("logits", "last"):
             yield "logits"
@@ -74,7 +85,8 @@ def shown(stages, mode):
 
 def expected_stages(clean, wrong, mode, dtype):
     """The first stage that departs and those beside it that it can be seen at as well (k for q)."""
-    stages = list(shown(departs(clean, wrong, dtype), mode))
+    layers = 1 + max(int(split(stage)[1] or 0) for stage in clean.values[0])
+    stages = list(shown(departs(clean, wrong, dtype), mode, layers))
     if not stages:
         return set()
     # q, k and v stand beside each other: none follows from the others.
