@@ -34,11 +34,17 @@ def edited(name, tmp_path, change):
     return folder
 
 
-@pytest.mark.parametrize("change", [lambda text: " " + text, lambda text: text.replace("<|im_end|>", "<|im_end|> ")])
-def test_a_space_too_many(plumb_binary, tmp_path, change):
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("the day<|im_end|>and night", lambda text: " " + text),
+        ("the day<|im_end|>and night", lambda text: text.replace("<|im_end|>", "<|im_end|> ")),
+        ("<|im_start|>the day and night", lambda text: " " + text),  # a token of its own, that is no padding
+    ],
+)
+def test_a_space_too_many(plumb_binary, tmp_path, text, change):
     """Row 4."""
     folder = checkpoints.folder("qwen3")
-    text = "the day<|im_end|>and night"
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     ids = tokenizer.encode(change(text), add_special_tokens=False).ids
     assert ids != tokenizer.encode(text, add_special_tokens=False).ids
