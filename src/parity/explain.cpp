@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "parity/attempts.h"
 #include "parity/ladder.h"
 #include "parity/ordered_search.h"
 #include "parity/reported.h"
@@ -105,11 +106,16 @@ std::vector<int> Explainer::scope_in(const Check& check, const Attempt& candidat
 
 bool Explainer::reaches(const Check& check, const Attempt& candidate) {
   const Residual& r = candidate.residual;
-  if (!(r.relative_l2 * kGain < check.residual.relative_l2)) return false;
+  const double gain = candidate.hypothesis.rounds ? 2 : kGain;
+  if (!(r.relative_l2 * gain < check.residual.relative_l2)) return false;
   const auto fits = [&](double budget) {
     return r.relative_l2 <= budget && r.worst_row <= 6 * budget;
   };
-  if (fits(check.budget) || (candidate.hypothesis.rounds && r.relative_l2 <= kOtherSides * check.residual.relative_l2)) return true;
+  if (fits(check.budget)) return true;
+  // What rounds inside is seen in the bits, where an engine's own approximations (of a root, say) move some of them by a whole step.
+  constexpr double kMostBits = 0.75;
+  const bool by_bits = r.bit_match >= kMostBits && r.bit_match >= kGain * check.residual.bit_match;
+  if (candidate.hypothesis.rounds && (by_bits || r.relative_l2 <= kOtherSides * check.residual.relative_l2)) return true;
   Patch patch;  // what a cause does to the values, it does to their rounding
   return fits(10 * check.budget) && apply(checker_.network(), candidate, patch) &&
          fits(checker_.budget_under(check, patch));
@@ -138,20 +144,6 @@ double Explainer::total(const std::vector<Attempt>& causes, std::size_t from) {
   return sum;
 }
 
-FieldValue found_by(const Attempt& cause) {
-  const Hypothesis& h = cause.hypothesis;
-  if (!h.range) return h.found;
-  return h.range->integer ? FieldValue(static_cast<std::int64_t>(std::llround(cause.value))) : FieldValue(cause.value);
-}
-
-// Whatever the stages at which they are tried.
-bool same_cause(const Attempt& a, const Attempt& b) {
-  constexpr double kSolved = 1e-3;
-  const bool near = a.hypothesis.range && b.hypothesis.range && std::abs(a.value - b.value) <= kSolved * std::abs(b.value);
-  return a.hypothesis.row == b.hypothesis.row && a.hypothesis.field == b.hypothesis.field &&
-         (near || to_string(found_by(a)) == to_string(found_by(b)));
-}
-
 // Of sets of causes that all explain the check, the one that explains most elsewhere; rows of the others that do as well.
 Explainer::Outcome Explainer::choose(const Check& check,
                                      const std::vector<std::vector<Attempt>>& sets) {
@@ -165,7 +157,8 @@ Explainer::Outcome Explainer::choose(const Check& check,
     double cost = 0;
     for (const Attempt& cause : sets[i])
       cost += 1 + complexity(cause);
-    const double score = totals[i] * (1 + 0.4 * cost);
+    constexpr double kContradicted = 100;
+    const double score = totals[i] * (1 + 0.4 * cost) * (sets.size() > 1 && contradicted(checker_, checks_, sets[i]) ? kContradicted : 1);
     if (score >= least) continue;
     least = score;
     best = i;
@@ -192,7 +185,8 @@ std::vector<std::vector<Attempt>> Explainer::look_ahead(const Check& check, bool
   std::vector<std::vector<Attempt>> sets;
   auto list = search_.candidates(check);
   const auto looks_ahead = [](const Attempt& attempt) {
-    return attempt.hypothesis.field == "attend.future" || attempt.hypothesis.field == "attend.sees_nothing";
+    const std::string& field = attempt.hypothesis.field;
+    return field == "attend.future" || field == "attend.sees_nothing" || field == "attend.soft_cap_place";
   };
   std::vector<Attempt> ahead;
   std::copy_if(list.begin(), list.end(), std::back_inserter(ahead), looks_ahead);
@@ -303,7 +297,19 @@ std::size_t Explainer::spread(const std::vector<Attempt>& causes, std::size_t fr
         if (apply(checker_.network(), here, patch)) applied.push_back(std::move(here));
       }
       const bool rounds = std::ranges::any_of(applied, [](const Attempt& cause) { return cause.hypothesis.rounds; });
-      if (applied.empty() || (i != from && !explains(check, patch, rounds))) continue;
+      bool here = i == from || (!applied.empty() && explains(check, patch, rounds));
+      // What earlier passes left, where nobody captured them, was computed under the causes as well.
+      if (!here && check.step > 0) {
+        Patch before;
+        applied.clear();
+        for (const Attempt* cause : group) {
+          applied.push_back(*cause);
+          applied.back().scope = stages_alike(checker_.network(), cause->scope);
+          if (!apply(checker_.network(), applied.back(), before)) applied.pop_back();
+        }
+        here = !applied.empty() && explains(check, before, rounds);
+      }
+      if (applied.empty() || !here) continue;
       explained_[i] = true;
       ++count;
       if (std::find(stages.begin(), stages.end(), check.stage) == stages.end())
@@ -364,12 +370,18 @@ void Explainer::name(const Check& check, const Outcome& outcome,
     finding.field = h.field;
     finding.expected = h.expected;
     finding.found = found_by(cause);
+    std::vector<std::string> also = outcome.also[c];
     if ((h.field == "attend.window" || h.field == "attend.future") && check.step > 0) {
       finding.row = finding.cause_row = "46";
       finding.cause = "the decode step sees another set of cached keys";
+      // Where nothing tells that the first pass was right, the mask may be wrong there too.
+      const bool told = std::ranges::any_of(checks_, [&](const Check& other) {
+        return other.step == 0 && !other.fails && std::ranges::find(other.span, cause.scope.front()) != other.span.end();
+      });
+      if (!told) also.push_back(h.row);
     }
     finding.evidence = evidence;
-    finding.also = outcome.also[c];
+    finding.also = std::move(also);
     finding.alternatives = alternatives(check, outcome, c);
     finding.stages = stages;
     // The same cause again, at a stage to which it did not spread by itself.

@@ -283,7 +283,8 @@ std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config
                       precision_hypotheses(network, index), block_hypotheses(network, index),
                       delta_hypotheses(network, index), stream_hypotheses(network, index),
                       compressed_hypotheses(network, index), routing_hypotheses(network, index),
-                      wiring_hypotheses(network, index)})
+                      wiring_hypotheses(network, index), mask_hypotheses(network, index),
+                      lent_hypotheses(network, index)})
     list.insert(list.end(), more.begin(), more.end());
   return list;
 }

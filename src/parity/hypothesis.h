@@ -52,7 +52,7 @@ std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config
 
 // The parts of it: by the stage's fields, by its place in the network, by other arithmetic on the same operands, by what attention
 // sees, by the positions of later passes, by the type that its numbers have, by what stands around the stage in its block, by what
-// recurrent layers, several streams, compressed entries and routed experts have of their own, and by how stages are wired.
+// recurrent layers, several streams, compressed entries and routed experts have of their own, by how stages are wired, by what is masked, and by what other places lend.
 std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config& config,
                                          int index);
 std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int index);
@@ -66,6 +66,8 @@ std::vector<Hypothesis> stream_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> compressed_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> routing_hypotheses(const BoundGraph& network, int index);
 std::vector<Hypothesis> wiring_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> mask_hypotheses(const BoundGraph& network, int index);
+std::vector<Hypothesis> lent_hypotheses(const BoundGraph& network, int index);
 
 // What rows.cpp knows about a field. A field without an entry is not tried.
 struct FieldCause {

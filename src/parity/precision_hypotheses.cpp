@@ -5,6 +5,7 @@
 
 #include "core/float_bits.h"
 #include "graph/builder.h"
+#include "parity/changed_weights.h"
 #include "parity/computing.h"
 #include "parity/weighted_values.h"
 
@@ -136,6 +137,66 @@ Computation scores_in(Round round) {
   };
 }
 
+bool is_rms_norm(const Stage& stage) {
+  const auto* norm = std::get_if<Norm>(&stage.operation);
+  return norm != nullptr && norm->centre == NormCentre::kNone && norm->eps_place == EpsPlace::kInsideRoot;
+}
+
+// The mean of the squares, its root and the normalised row are rounded; the weight multiplies as it does. By the span of the norm.
+Computation norm_in(Round round) {
+  return [round](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+    const auto& op = std::get<Norm>(stage.operation);
+    const Tensor& x = *operands.inputs[0];
+    Outputs result = run_stage(stage, operands, context);
+    const auto width = static_cast<std::size_t>(x.width());
+    const std::size_t span = op.span == NormSpan::kHead && x.shape.size() > 2 ? static_cast<std::size_t>(x.shape.back()) : width;
+    for (std::size_t first = 0; first + span <= x.data.size(); first += span) {
+      const auto row = std::span(x.data).subspan(first, span);
+      double squares = 0;
+      double exact = 0;
+      for (const double value : row) {
+        squares += round(round(value) * round(value));
+        exact += value * value;
+      }
+      const double inverse = round(1 / std::sqrt(round(round(squares / static_cast<double>(span)) + op.eps)));
+      const double right = 1 / std::sqrt(exact / static_cast<double>(span) + op.eps);
+      for (std::size_t i = 0; i < span; ++i) {
+        const double value = row[i];
+        if (value != 0) result[0].data[first + i] *= round(round(value) * inverse) / (value * right);
+      }
+    }
+    return result;
+  };
+}
+
+// Operands and results of the product that scores the experts.
+bool scores_experts(const Stage& stage) {
+  return std::holds_alternative<Linear>(stage.operation) && stage.name.ends_with("moe.logits");
+}
+
+Hypothesis product_in_bfloat16() {
+  Hypothesis hypothesis = rounding({"52", "router.precision", "the product that scores the experts is taken in a coarser type", std::string("float32"),
+                                    std::string("bfloat16")},
+                                   scores_experts, {});
+  hypothesis.apply = [](const BoundGraph& network, int index, double, Patch& patch) {
+    const Stage& stage = stage_at(network, index);
+    if (!scores_experts(stage)) return false;
+    const int weight = stage.params[0];
+    patch.weights[weight] = rounded_with_offset(network.weights[static_cast<std::size_t>(weight)], 0);
+    patch.computations[index] = [](const Stage& s, const StageOperands& operands, const StageContext& context) {
+      Tensor x = *operands.inputs[0];
+      for (double& value : x.data)
+        value = to_bfloat16(value);
+      Outputs result = run_with_input(s, operands, context, 0, x);
+      for (double& value : result[0].data)
+        value = to_bfloat16(value);
+      return result;
+    };
+    return true;
+  };
+  return hypothesis;
+}
+
 // What passes 65504 is infinite from there on. About every stage at once: an engine that computes in float16 does so everywhere.
 Hypothesis overflow() {
   constexpr double kLargest = 65504;
@@ -167,6 +228,13 @@ std::vector<Hypothesis> precision_hypotheses(const BoundGraph& network, int inde
                               is_rope, tables_in(round)));
     }
   }
+  if (is_rms_norm(stage)) {
+    for (const auto& [type, round] : kTypes) {
+      list.push_back(rounding({"25", "norm.precision", "the norm is computed in a coarser type", std::string("float32"), std::string(type)}, is_rms_norm,
+                              norm_in(round)));
+    }
+  }
+  if (scores_experts(stage)) list.push_back(product_in_bfloat16());
   if (is_router(stage)) {
     for (const auto& [type, round] : kTypes) {
       list.push_back(rounding({"52", "router.score_precision", "the router's scores are rounded to a coarser type", std::string("float32"),

@@ -149,6 +149,18 @@ void table_hypotheses(std::vector<Hypothesis>& list) {
 }
 
 void router_hypotheses(const Router& router, std::vector<Hypothesis>& list) {
+  if (router.score == RouterScore::kSqrtSoftplus) {
+    // The logit whose score, root and all, is the softplus of the one that is there.
+    list.push_back(computing<Router>({"52", "router.score", "the scores are the softplus of the logits, without its root", std::string("sqrt_softplus"),
+                                      std::string("softplus")},
+                                     with_rows(0, [](std::span<double> logits) {
+                                       for (double& logit : logits) {
+                                         const double softplus = std::log1p(std::exp(-std::abs(logit))) + std::max(logit, 0.0);
+                                         logit = std::log(std::expm1(softplus * softplus));
+                                       }
+                                     })));
+    list.back().rarity = 0.5;
+  }
   if (router.choice == RouterChoice::kTable) table_hypotheses(list);
   list.push_back(
       computing<Router>({"52", "router.weights", "all chosen experts have one weight", std::string("by score"), std::string("equal")},

@@ -9,7 +9,7 @@ namespace plumb {
 namespace {
 
 const Range kEps{1e-12, 1e-1, true, false, {1e-5, 1e-6, 1e-8, 1e-12, 1e-3, 1e-4, 1e-7}};
-const Range kTheta{1e2, 1e9, true, false, {1e4, 1e6, 5e5, 1e5, 1e7, 1.5e5, 1.6e5, 2e6, 5e6, 1e3}};
+const Range kTheta{1e1, 1e9, true, false, {1e4, 1e6, 5e5, 1e5, 1e7, 1.5e5, 1.6e5, 2e6, 5e6, 1e3}};
 const Range kFactor{1e-3, 1e3, true, false, {1, 2, 4, 8, 16, 32, 64, 0.5, 0.25, 0.125}};
 const Range kCap{1e-1, 1e4, true, false, {20, 30, 50, 100}};
 // The least is one that small values reach: a number without effect says nothing of the others.

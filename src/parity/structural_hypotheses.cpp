@@ -1,4 +1,6 @@
 // Hypotheses that no field says: a stage left out, a weight's rows read in another order, two operands exchanged.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -91,6 +93,16 @@ Apply keep_columns(std::int64_t parts, std::int64_t part) {
   };
 }
 
+// The heads of the keys beside a projection of queries, or the reverse; the stage's own where there is none.
+std::int64_t heads_beside(const BoundGraph& network, const Stage& stage) {
+  const std::string role = stage.name.ends_with("attn.q") ? "attn.k" : "attn.q";
+  for (const Stage& other : network.graph.stages) {
+    if (other.layer == stage.layer && name_in_layer(other.name, other.layer) == role && other.outputs[0].shape.size() > 1)
+      return other.outputs[0].shape[0];
+  }
+  return stage.outputs[0].shape[0];
+}
+
 void linear_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
   const Stage& stage = stage_at(network, index);
   if (stage.name.ends_with("attn.q") || stage.name.ends_with("attn.k")) {
@@ -103,6 +115,15 @@ void linear_hypotheses(const BoundGraph& network, int index, std::vector<Hypothe
         "16", "linear.rows",
         "the rows of each head were put back from an interleaved order that they were not in",
         std::string("as stored"), std::string("de-interleaved"), reorder(heads, false)));
+    // A converter that has one count of heads for both.
+    const std::int64_t others = heads_beside(network, stage);
+    for (const bool interleave : {true, false}) {
+      if (others == heads) break;
+      list.push_back(structural("16", "linear.rows", "the rows are reordered in heads of another count: the queries' for the keys, or the reverse",
+                                std::string("as stored"), fmt::format("{} in {} heads", interleave ? "interleaved" : "de-interleaved", others),
+                                reorder(others, interleave)));
+      list.back().rarity = 0.5;
+    }
   }
   list.push_back({.row = "20c",
                   .field = "linear.weight_scale",
@@ -315,6 +336,28 @@ void borrowed_conventions(const BoundGraph& network, int index, std::vector<Hypo
           return true;
         }));
     list.back().rarity = 0.5;
+  }
+  if (!rope) return;
+  // The scaling of the other kind with the layer's own base: one scaling for all layers.
+  const RopeFrequencies& own = std::get<Rope>(stage.operation).frequencies;
+  for (const Stage& other : others) {
+    const auto& lent = std::get<Rope>(other.operation);
+    if (other.layer == stage.layer || (lent.frequencies.scaling == own.scaling && lent.frequencies.factor == own.factor) ||
+        lent.frequencies.theta == own.theta)
+      continue;
+    list.push_back(structural("32", "rope.scaling_of_layer", "the layer's rotation has the scaling of the other kind of layer",
+                              "as layer " + std::to_string(stage.layer), "as layer " + std::to_string(other.layer),
+                              [lent](const BoundGraph& net, int target, double, Patch& patch) {
+                                auto* op = std::get_if<Rope>(&patched_stage(net, target, patch).operation);
+                                if (op == nullptr) return false;
+                                const double theta = op->frequencies.theta;
+                                op->frequencies = lent.frequencies;
+                                op->frequencies.theta = theta;
+                                op->attention_factor = lent.attention_factor;
+                                return true;
+                              }));
+    list.back().rarity = 0.5;
+    return;
   }
 }
 

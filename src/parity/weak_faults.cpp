@@ -112,7 +112,7 @@ std::vector<double> values_of(const Hypothesis& hypothesis) {
 
 // Where an engine casts is its own matter, unless it says that it is the one whose profile it is held to.
 bool concerns(const Checker& checker, const Hypothesis& hypothesis) {
-  return hypothesis.rarity == 0 && (hypothesis.field != "norm.rounding" || checker.arithmetic().named);
+  return (hypothesis.rarity == 0 || hypothesis.rounds) && (hypothesis.field != "norm.rounding" || checker.arithmetic().named);
 }
 
 Finding finding_of(const Role& role, const Weak& weak, Checker& checker, Patch& patch) {
@@ -156,7 +156,7 @@ void join(Patch& into, const Patch& patch) {
 
 void add_weak_faults(Checker& checker, const Config& config, const std::vector<Check>& checks, Progress& progress,
                      Explanation& explanation) {
-  if (checker.type() == SuspectType::kFloat32) return;
+  if (checker.type() == SuspectType::kFloat32 || checker.arithmetic().narrowed) return;
   const auto roles = roles_of(checker, checks);
   std::vector<const std::pair<const std::string, Role>*> in_order;
   for (const auto& entry : roles)

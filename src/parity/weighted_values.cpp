@@ -1,6 +1,8 @@
 #include "parity/weighted_values.h"
 
 #include <algorithm>
+#include <cmath>
+#include <span>
 
 namespace plumb {
 
@@ -25,6 +27,37 @@ void weigh_again(const Stage& stage, const StageOperands& operands, std::vector<
         context[d] += probs[j] * value[d];
     }
   }
+}
+
+void take_softmax_again(const Stage& stage, const StageOperands& operands, std::vector<Tensor>& outputs, const Tensor& before) {
+  const auto keys = static_cast<std::size_t>(before.shape.back());
+  const std::size_t rows = keys > 0 ? before.data.size() / keys : 0;
+  std::vector<bool> changed(rows, false);
+  for (std::size_t row = 0; row < rows; ++row) {
+    const auto old = std::span(before.data).subspan(row * keys, keys);
+    const auto now = std::span(outputs[0].data).subspan(row * keys, keys);
+    const auto probs = std::span(outputs[1].data).subspan(row * keys, keys);
+    if (std::ranges::equal(old, now)) continue;
+    changed[row] = true;
+    const double largest = std::max(*std::ranges::max_element(old), *std::ranges::max_element(now));
+    const auto sum = [&](std::span<const double> scores) {
+      double total = 0;
+      for (const double score : scores)
+        total += std::exp(score - largest);
+      return total;
+    };
+    const auto known = std::ranges::max_element(probs) - probs.begin();
+    const double whole = probs[static_cast<std::size_t>(known)] > 0
+                             ? std::exp(old[static_cast<std::size_t>(known)] - largest) / probs[static_cast<std::size_t>(known)]
+                             : 0;
+    const double keys_before = sum(old);
+    constexpr double kNoSink = 1e-9;  // what rounding leaves of a difference
+    const double sink = whole - keys_before > kNoSink * whole ? whole - keys_before : 0;
+    const double total = sum(now) + sink;
+    for (std::size_t j = 0; j < keys; ++j)
+      probs[j] = std::exp(now[j] - largest) / total;
+  }
+  weigh_again(stage, operands, outputs, changed);
 }
 
 }  // namespace plumb

@@ -8,4 +8,8 @@ namespace plumb {
 // The cache holds the pass's own values.
 void weigh_again(const Stage& stage, const StageOperands& operands, std::vector<Tensor>& outputs, const std::vector<bool>& changed);
 
+// Outputs 1 and 2 (probabilities, context) of such a stage anew from output 0 (scores), which were `before` when it ran. What joins the
+// softmax besides the keys, a sink, does so as before.
+void take_softmax_again(const Stage& stage, const StageOperands& operands, std::vector<Tensor>& outputs, const Tensor& before);
+
 }  // namespace plumb

@@ -91,10 +91,6 @@ class Engine:
 
     # Parts.
 
-    def w(self, name):
-        prefix = "model." if self.layer is None else f"model.layers.{self.layer}."
-        return self.weights.get(prefix + name)
-
     def note(self, stage, value):
         name = stage if self.layer is None else f"layers.{self.layer}.{stage}"
         self.now[name] = value.clone()
@@ -106,11 +102,14 @@ class Engine:
         offset = 1 if self.gemma else 0
         if (other := self.f("offset")) is not None:
             offset = other
-        h = x.float()
+        if (other := self.f(f"offset_{which}")) is not None:
+            offset = other
+        h = x.to(self.f("norm_in") or torch.float32)
         if self.f("layer_norm"):
             h = h - h.mean(-1, keepdim=True)
         ms = h.pow(2).mean(-1, keepdim=True)
         h = h / (ms.sqrt() + eps) if self.f("eps_outside") else h * torch.rsqrt(ms + eps)
+        h = h.float()
         if self.gemma or self.kind in (*NORMS_AFTER, "gpt_oss"):
             return (h * (weight.float() + offset)).to(self.dtype)
         return h.to(self.dtype) * (weight + offset)
@@ -129,7 +128,11 @@ class Engine:
         if self.f(f"shard_{stage}"):
             half = weight.shape[1] // 2
             return x[..., :half] @ weight[:, :half].T if bias is None else x[..., :half] @ weight[:, :half].T + bias
-        y = x @ weight.T
+        y = (x.bfloat16() @ weight.bfloat16().T).to(self.dtype) if self.f(f"product_bf16_{stage}") else x @ weight.T
+        if (other := self.f(f"bias_of_{stage}")) is not None:
+            bias = self.w(f"self_attn.{other}_proj.bias")
+        if bias is not None and self.f(f"bias_twice_{stage}"):
+            bias = 2 * bias
         return y if bias is None or self.f(f"no_bias_{stage}") else y + bias
 
     def reordered(self, weight, heads):
@@ -137,6 +140,8 @@ class Engine:
         were so ("halves")."""
         count = self.kv_heads if heads[1] == "k" else self.heads
         inner = (2, -1) if heads[0] == "neighbours" else (-1, 2)
+        if heads[1] == "k of q":
+            count = self.heads
         return weight.reshape(count, *inner, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
 
     def rotate(self, x, which, positions):
@@ -149,6 +154,7 @@ class Engine:
         angle = positions.float()[:, None] * inv[None]
         if self.f("rope_backwards"):
             angle = -angle
+        amount = 1.0 if self.f(f"rope_amount_missing_{which}") else amount
         cos, sin = (angle.cos() * amount).to(self.dtype)[:, None], (angle.sin() * amount).to(self.dtype)[:, None]
         first = x.shape[-1] - dims if self.f("rope_slice_last") else 0
         part = x[..., first : first + dims]
@@ -182,6 +188,8 @@ class Engine:
             return x
         if self.f("qk_norm_swapped"):
             weight = self.w(f"self_attn.{'k' if which == 'q' else 'q'}_norm.weight")
+        if self.f("qk_norm_shared") and self.w("self_attn.q_norm.weight").shape == weight.shape:
+            weight = self.w("self_attn.q_norm.weight")
         whole = weight.numel() != self.head_dim
         if self.f("qk_norm_span"):
             return self.norm(x, weight.view(-1, self.head_dim) if whole else weight, which)
@@ -213,6 +221,10 @@ class Engine:
             scale = self.head_dim**-0.5
         if self.f("scale_inverse_dim"):
             scale = 1 / self.head_dim
+        if self.f("scale_of_hidden"):
+            scale = self.hidden**-0.5
+        if self.f("scale_twice"):
+            scale = scale * scale
         return scale * (self.f("scale") or 1)
 
     def mask(self, queries, keys):
@@ -228,7 +240,9 @@ class Engine:
             sliding = not sliding
         if sliding and not self.f("window_ignored"):
             window = self.c["sliding_window"] + (self.f("window_more") or 0)
-            seen &= ahead > -window
+            seen &= keys[None] // window == queries[:, None] // window if self.f("window_in_chunks") else ahead > -window
+        if self.f("first_key_masked"):
+            seen &= (keys[None] > 0) | (queries[:, None] == 0)
         return seen
 
     def attention(self, x, positions, cache):
@@ -240,12 +254,21 @@ class Engine:
         late = self.f("qk_norm_after_rope") and has_norm
         if has_norm and not late:
             q, k = self.note("attn.q_norm", self.qk_norm(q, "q")), self.note("attn.k_norm", self.qk_norm(k, "k"))
+        unrotated = k
         q, k = self.rotate(q, "q", positions), self.rotate(k, "k", positions)
+        if self.f("rope_v"):
+            v = self.rotate(v, "v", positions)
         if late:
             q, k = self.qk_norm(q, "q"), self.qk_norm(k, "k")
         if not self.nope_stage():
             self.note("attn.q_rope", q), self.note("attn.k_rope", k)
         k, v, at = self.remember(cache, k, v, positions)
+        if coarse := self.f("cache_in"):
+            k, v = (y.to(coarse).to(self.dtype) for y in (k, v))
+        if self.f("kv_unrotated"):
+            own = k
+            cache[self.layer] = (torch.cat([cache[self.layer][0][: -len(unrotated)], unrotated]), *cache[self.layer][1:])
+            k = own
         group = self.heads // self.kv_heads
         kk, vv = (y.repeat(1, group, 1) if self.f("kv_tiled") else y.repeat_interleave(group, 1) for y in (k, v))
         if self.f("kv_first_head"):
@@ -261,6 +284,8 @@ class Engine:
             scores = cap * torch.tanh(scores / cap) if cap else scores
         seen = self.mask(positions, at)
         scores = scores.masked_fill(~seen[:, None], -torch.inf)
+        if cap and self.f("cap_behind_mask"):
+            scores = torch.where(seen[:, None], scores, torch.tensor(-float(cap), dtype=self.dtype))
         self.note("attn.scores", scores)
         sinks = self.w("self_attn.sinks")
         if self.f("sink_zero"):
@@ -270,6 +295,9 @@ class Engine:
             sinks = sinks * (scale if self.f("sinks_scaled") else 1)
             joined = torch.cat([scores, sinks[None, :, None].expand(n, -1, 1)], -1)
             probs = torch.softmax(joined.float(), -1).to(self.dtype)[..., :-1]
+        elif count := self.f("zero_keys"):  # padding of the cache that no mask covers
+            joined = torch.cat([scores, torch.zeros(*scores.shape[:-1], count, dtype=self.dtype)], -1)
+            probs = torch.softmax(joined.float(), -1).to(self.dtype)[..., :-count]
         elif coarse := self.f("softmax_in"):
             probs = torch.softmax(scores.to(coarse), -1).to(self.dtype)
         elif coarse := self.f("probs_in"):
@@ -319,7 +347,7 @@ class Engine:
             alpha = self.f("alpha") or c["swiglu_alpha"]
             if limit:
                 gate = gate.clamp(min=-limit if self.f("limit_both_sides") else None, max=limit)
-                up = up.clamp(-limit, limit)
+                up = up if self.f("up_unlimited") else up.clamp(-limit, limit)
             return (up + (0 if self.f("no_up_offset") else 1)) * (gate * torch.sigmoid(alpha * gate))
         name = self.f("activation") or c.get("hidden_activation") or c["hidden_act"]
         if self.f("gate_alone"):
@@ -362,7 +390,8 @@ class Engine:
 
     def routed(self, x):
         c, routers = self.c, {"mixtral": "block_sparse_moe.gate", "gpt_oss": "mlp.router"}
-        logits = self.note("moe.logits", self.linear(x, routers.get(self.kind, "mlp.gate"), "router"))
+        scored = self.entered if self.f("router_of_residual") else x
+        logits = self.note("moe.logits", self.linear(scored, routers.get(self.kind, "mlp.gate"), "router"))
         count = c.get("num_local_experts") or c["num_experts"]
         k = c["num_experts_per_tok"] + (self.f("experts_more") or 0)
         scores = logits.float()
@@ -389,8 +418,10 @@ class Engine:
             tokens, slots = torch.where(ids == e)
             if not len(tokens):
                 continue
-            y = self.expert((e + 1) % count if self.f("experts_shifted") else e, x[tokens])
             share = weights[tokens, slots][:, None]
+            enters = x[tokens] * share if self.f("weights_on_input") else x[tokens]
+            y = self.expert((e + 1) % count if self.f("experts_shifted") else e, enters)
+            share = torch.ones_like(share) if self.f("weights_on_input") else share
             if self.kind == "gpt_oss":
                 bias = self.w("mlp.experts.down_proj_bias")[e]
                 y = y * share + bias if self.f("expert_bias_unweighted") else (y + bias) * share
@@ -413,14 +444,16 @@ class Engine:
             if half == 1 and self.f("parallel_block"):
                 entered = start
             start = x
+            self.entered = entered
             h = entered
             if not after:
                 h = entered if self.f(f"no_{branch}_norm") else self.norm(
-                    entered, self.w((pre[0] if self.f("norm_weights_same") else before) + ".weight"), branch
+                    entered, self.norm_weight(pre, post, half, before), branch
                 )
                 self.note(f"{branch}.norm", h)
             y = self.attention(h, positions, cache) if half == 0 else self.mlp(h)
             if sandwich:
+                behind = post[1 - half] if self.f("post_norms_exchanged") else behind
                 y = y if self.f(f"no_{branch}_post_norm") else self.norm(y, self.w(behind + ".weight"), "post")
                 self.note(f"{branch}.post_norm", y)
             y = y * (self.f(f"branch_factor_{branch}") or 1)
@@ -430,8 +463,25 @@ class Engine:
                 x = x + y
             if self.f(f"no_{branch}"):
                 x = start
+            if coarse := self.f("residual_in"):
+                x = x.to(coarse).to(self.dtype)
             x = self.note("attn.residual" if half == 0 else "residual", self.unknown("residual", x))
         return x
+
+    def norm_weight(self, pre, post, half, before):
+        if self.f("norm_weights_same"):
+            before = pre[0]
+        if self.f("norm_of_post") and half == 1:
+            before = post[0]
+        if (layer := self.f("norm_of_layer")) is not None:
+            return self.weights[f"model.layers.{layer}.{before}.weight"]
+        return self.w(before + ".weight")
+
+    def w(self, name):
+        order = self.faults.get("layer_order")
+        layer = order[self.layer] if order and self.layer is not None else self.layer
+        prefix = "model." if layer is None else f"model.layers.{layer}."
+        return self.weights.get(prefix + name)
 
     @torch.no_grad()
     def run(self, ids, steps=2):
@@ -440,6 +490,8 @@ class Engine:
             self.now, self.layer = {}, None
             self.known = first + len(fed)
             positions = torch.arange(first, first + len(fed))
+            if self.f("offset_all"):
+                positions = positions + self.f("offset_all")
             if step and self.f("decode_offset"):
                 positions = positions + self.f("decode_offset")
             run.firsts.append(first), run.ids.append(fed.tolist())

@@ -179,6 +179,35 @@ FAULTS = [
     _f("temperature", "56", ("gemma2",), 0.7),
     _f("temperature", "56", ("llama", "gemma3"), 0.8),
     _f("router_softmax_bf16", "52", ("olmoe", "mixtral", "qwen3_moe")),
+    # As reported of llama.cpp, vLLM, SGLang, MLX and their like.
+    _f("rows_k", "16", ("llama", "qwen3", "mixtral"), ("neighbours", "k of q")),  # a converter that has one count of heads
+    _f("scale_of_hidden", "40", ALL),
+    _f("scale_twice", "40", ALL),
+    _f("cap_behind_mask", "41 44", ("gemma2",)),  # what is masked becomes -cap
+    _f("window_in_chunks", "42 43", WINDOWED),
+    _f("first_key_masked", "44 46", ALL),
+    _f("qk_norm_shared", "39", ("qwen3", "gemma3", "olmoe", "qwen3_moe")),
+    _f("offset_q", "23", ("gemma3",), 0),
+    _f("offset_final", "23", GEMMA, 0),
+    _f("offset_post", "23", GEMMA, 0),
+    _f("norm_of_post", "26", GEMMA),  # Llama's name for the norm before the MLP is Gemma's for one behind attention
+    _f("norm_of_layer", "26", ("llama", "qwen3", "olmoe"), 0),
+    _f("post_norms_exchanged", "26", (*GEMMA, "glm4", "olmo2", "olmo3")),
+    _f("rope_amount_missing_k", "33", ("gpt_oss", "olmo3", "phi3")),
+    _f("rope_scaling_everywhere", "32", ("gemma3",)),
+    _f("rope_exponent_halved", "31 34", ALL),
+    _f("rope_v", "35", ("llama", "qwen3", "gemma2", "olmoe")),
+    _f("offset_all", "36", ("llama", "gemma3", "gpt_oss"), 1),
+    _f("kv_unrotated", "46 35", ("llama", "qwen3", "gemma2", "gpt_oss")),
+    _f("zero_keys", "45 44", ("llama", "qwen3", "olmoe"), 6),
+    _f("bias_twice_k", "18 20c", BIASED),
+    _f("bias_of_k", "18 14", ("qwen2", "glm4"), "v"),
+    _f("router_of_residual", "52 26", ("olmoe", "mixtral", "qwen3_moe")),
+    _f("weights_on_input", "51", ("olmoe", "mixtral", "qwen3_moe")),
+    _f("product_bf16_router", "52", ("olmoe", "mixtral", "qwen3_moe")),
+    _f("up_unlimited", "50", ("gpt_oss",)),
+    _f("layer_order", "28", ("llama", "gemma2", "olmoe"), (0, 2, 1, 3)),
+    _f("norm_in", "25", ("llama", "qwen3", "gemma2", "olmoe"), torch.bfloat16),
 ]
 
 
@@ -221,6 +250,9 @@ UNKNOWN = [
     _f("experts_shifted", "", ROUTED),
     _f("parallel_block", "", PLAIN + ("olmoe",)),
     _f("layer_twice", "", ALL, True, (1,)),
+    _f("residual_in", "", ("llama", "gemma2", "olmoe"), torch.bfloat16),
+    _f("cache_in", "", ("llama", "gemma2", "olmoe"), torch.bfloat16),
+    _f("cache_in", "", ("llama", "qwen3"), torch.float8_e4m3fn),
 ]
 
 

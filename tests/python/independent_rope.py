@@ -16,7 +16,9 @@ def frequencies(engine):
     dims = int(engine.head_dim * (rope.get("partial_rotary_factor") or 1)) if engine.kind in ("phi3", "glm4") else engine.head_dim
     dims = engine.f("rope_dims") or dims
     over = engine.head_dim if engine.f("rope_denominator") else dims
-    inv = theta ** (-torch.arange(0, dims, 2).double() / over)
+    inv = theta ** (-torch.arange(0, dims, 2).double() / over / (2 if engine.f("rope_exponent_halved") else 1))
+    if engine.f("rope_scaling_everywhere") and kind == "sliding_attention":
+        rope = {**c["rope_parameters"]["full_attention"], "rope_theta": rope["rope_theta"]}
     scaling, factor, amount = rope["rope_type"], rope.get("factor", 1.0), 1.0
     factor = engine.f("rope_factor") or factor
     if engine.f("rope_factor_inverted"):

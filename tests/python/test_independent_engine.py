@@ -93,6 +93,31 @@ def test_values_that_look_like_others_are_told_by_what_follows(tmp_path):
     assert len(found) == len(ALIKE) and not missed
 
 
+# As reported of llama.cpp, vLLM, SGLang and MLX: each has a hypothesis of its own, which must not be taken for another.
+REPORTED = [
+    ("llama", "rows_k=('neighbours', 'k of q')"),
+    ("gemma2", "cap_behind_mask"),
+    ("gpt_oss", "window_in_chunks"),
+    ("qwen3", "first_key_masked"),
+    ("olmoe", "norm_of_layer=0"),
+    ("llama", "layer_order=(0, 2, 1, 3)"),
+    ("gemma3", "rope_scaling_everywhere"),
+    ("olmo2", "rope_exponent_halved"),
+    ("gemma2", "rope_v"),
+    ("qwen3", "kv_unrotated"),
+    ("olmoe", "zero_keys=6"),
+    ("qwen2", "bias_twice_k"),
+    ("glm4", "bias_of_k=v"),
+    ("mixtral", "router_of_residual"),
+    ("qwen3_moe", "product_bf16_router"),
+]
+
+
+def test_what_was_reported_of_engines_is_named(tmp_path):
+    sample = [(name, [next(f for f in faults.of(name) if f.text == text)], "house") for name, text in REPORTED]
+    found, missed = judged(sample, tmp_path)
+    assert len(found) == len(REPORTED) and not missed
+
 def test_faults_outside_the_catalogue_are_unexplained(tmp_path):
     rng = random.Random(SEED)
     sample = [(rng.choice(fault.models), [fault], "house") for fault in faults.UNKNOWN]

@@ -1,0 +1,22 @@
+// What is asked of causes that were tried.
+#pragma once
+#include <vector>
+
+#include "parity/checks.h"
+#include "parity/search.h"
+
+namespace plumb {
+
+// What stands in place of the convention: the number that was solved for, where there is one.
+FieldValue found_by(const Attempt& cause);
+
+// Whatever the stages at which they are tried.
+bool same_cause(const Attempt& a, const Attempt& b);
+
+// The stages of the same roles in all layers.
+std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>& scope);
+
+// Whether the causes change stages besides those at which they are tried, and one of `checks` says that these are as they should be.
+bool contradicted(Checker& checker, const std::vector<Check>& checks, const std::vector<Attempt>& causes);
+
+}  // namespace plumb
