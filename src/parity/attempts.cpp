@@ -19,6 +19,11 @@ bool same_cause(const Attempt& a, const Attempt& b) {
          (near || to_string(found_by(a)) == to_string(found_by(b)));
 }
 
+bool looks_ahead(const Attempt& attempt) {
+  const std::string& field = attempt.hypothesis.field;
+  return field == "attend.future" || field == "attend.sees_nothing" || field == "attend.soft_cap_place";
+}
+
 std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>& scope) {
   std::vector<int> alike;
   for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {

@@ -13,6 +13,9 @@ FieldValue found_by(const Attempt& cause);
 // Whatever the stages at which they are tried.
 bool same_cause(const Attempt& a, const Attempt& b);
 
+// Whether a token depends on later ones under it: no prefix shows what it does.
+bool looks_ahead(const Attempt& attempt);
+
 // The stages of the same roles in all layers.
 std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>& scope);
 

@@ -184,10 +184,6 @@ Explainer::Outcome Explainer::choose(const Check& check,
 std::vector<std::vector<Attempt>> Explainer::look_ahead(const Check& check, bool with_another) {
   std::vector<std::vector<Attempt>> sets;
   auto list = search_.candidates(check);
-  const auto looks_ahead = [](const Attempt& attempt) {
-    const std::string& field = attempt.hypothesis.field;
-    return field == "attend.future" || field == "attend.sees_nothing" || field == "attend.soft_cap_place";
-  };
   std::vector<Attempt> ahead;
   std::copy_if(list.begin(), list.end(), std::back_inserter(ahead), looks_ahead);
   const Trial alone(checker_, check, {});
@@ -268,8 +264,7 @@ Explainer::Outcome Explainer::search(const Check& check) {
 bool Explainer::explains(const Check& check, const Patch& patch, bool rounds) {
   const Residual r = checker_.under(check, patch);
   const bool within = r.relative_l2 <= check.budget && r.worst_row <= 6 * check.budget;
-  const bool nearly =
-      r.relative_l2 <= 4 * check.budget && r.relative_l2 * 10 < check.residual.relative_l2;
+  const bool nearly = r.relative_l2 <= 4 * check.budget && r.relative_l2 * 10 < check.residual.relative_l2;
   // What rounds has been found to elsewhere: of few numbers that fall on the other side, one may weigh much.
   return within || nearly || (rounds && r.relative_l2 <= 3 * kOtherSides * check.residual.relative_l2);
 }
