@@ -41,10 +41,6 @@ const Kind& kind_of(const Trace& trace) {
   return *std::ranges::find(kKinds, run_type(trace), &Kind::type);
 }
 
-}  // namespace
-
-namespace {
-
 // llama.cpp and our cpu executor hold float32 and multiply in half or in eight bits.
 bool rounds_operands(const Trace& trace) {
   const TraceManifest& manifest = trace.manifest();

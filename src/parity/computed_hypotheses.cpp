@@ -52,17 +52,15 @@ bool exchange_parts(const BoundGraph& network, int index, double, Patch& patch) 
 
 void slice_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
   const Stage& stage = stage_at(network, index);
-  Patch probe;
-  if (exchange_parts(network, index, 0, probe)) {
-    list.push_back({.row = "14",
-                    .field = "slice.order",
-                    .cause = "two parts of a fused projection are exchanged",
-                    .expected = std::string("in their order"),
-                    .found = std::string("exchanged"),
-                    .range = std::nullopt,
-                    .apply = exchange_parts,
-                    .rarity = 1});
-  }
+  add_where_it_applies(network, index, list,
+                       {.row = "14",
+                        .field = "slice.order",
+                        .cause = "two parts of a fused projection are exchanged",
+                        .expected = std::string("in their order"),
+                        .found = std::string("exchanged"),
+                        .range = std::nullopt,
+                        .apply = exchange_parts,
+                        .rarity = 1});
   const auto& slice = std::get<Slice>(stage.operation);
   const std::int64_t width = element_count(network.graph.output(stage.inputs[0]).shape).value_or(0);
   const std::int64_t count = element_count(slice.out).value_or(0);

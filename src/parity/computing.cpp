@@ -22,6 +22,11 @@ Hypothesis computing(CauseName name, std::function<bool(const Stage&)> concerns,
           .rarity = 1};
 }
 
+void add_where_it_applies(const BoundGraph& network, int index, std::vector<Hypothesis>& list, Hypothesis hypothesis) {
+  Patch probe;
+  if (hypothesis.apply(network, index, 0, probe)) list.push_back(std::move(hypothesis));
+}
+
 Outputs run_with_input(const Stage& stage, const StageOperands& operands, const StageContext& context, std::size_t input,
                        const Tensor& values) {
   StageOperands other = operands;

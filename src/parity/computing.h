@@ -48,6 +48,9 @@ Hypothesis scaling(CauseName name, Range range,
   return hypothesis;
 }
 
+// Adds it where it changes something at this stage.
+void add_where_it_applies(const BoundGraph& network, int index, std::vector<Hypothesis>& list, Hypothesis hypothesis);
+
 // The stage with other values in place of one operand.
 Outputs run_with_input(const Stage& stage, const StageOperands& operands, const StageContext& context, std::size_t input,
                        const Tensor& values);

@@ -390,17 +390,15 @@ std::vector<Hypothesis> delta_hypotheses(const BoundGraph& network, int index) {
   if (std::holds_alternative<L2Norm>(stage.operation)) {
     unit_hypotheses(list);
     length_hypotheses(list);
-    Patch probe;
-    if (exchange_units(network, index, 0, probe)) {
-      list.push_back({.row = "55",
-                      .field = "l2_norm.operands",
-                      .cause = "queries and keys are exchanged before the delta rule",
-                      .expected = std::string("q, k"),
-                      .found = std::string("k, q"),
-                      .range = std::nullopt,
-                      .apply = exchange_units,
-                      .rarity = 1});
-    }
+    add_where_it_applies(network, index, list,
+                         {.row = "55",
+                          .field = "l2_norm.operands",
+                          .cause = "queries and keys are exchanged before the delta rule",
+                          .expected = std::string("q, k"),
+                          .found = std::string("k, q"),
+                          .range = std::nullopt,
+                          .apply = exchange_units,
+                          .rarity = 1});
   }
   if (std::holds_alternative<Activate>(stage.operation)) activation_hypotheses(name_in_layer(stage.name, stage.layer), list);
   exchange_hypotheses(network, index, list);

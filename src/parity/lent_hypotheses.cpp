@@ -4,7 +4,7 @@
 
 #include "graph/builder.h"
 #include "parity/changed_weights.h"
-#include "parity/hypothesis.h"
+#include "parity/computing.h"
 
 namespace plumb {
 namespace {
@@ -143,7 +143,7 @@ void bias_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
 
 // What reads a norm's output reads its input: the norm is right by itself.
 void bypass_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
-  const auto bypass = [](const BoundGraph& net, int target, Patch& patch) {
+  const auto bypass = [](const BoundGraph& net, int target, double, Patch& patch) {
     const Stage& stage = stage_at(net, target);
     const bool reads = std::holds_alternative<Linear>(stage.operation) || std::holds_alternative<Logits>(stage.operation) ||
                        std::holds_alternative<Experts>(stage.operation);
@@ -153,16 +153,15 @@ void bypass_hypotheses(const BoundGraph& network, int index, std::vector<Hypothe
     patched_stage(net, target, patch).inputs[0] = source.inputs[0];
     return true;
   };
-  Patch probe;
-  if (!bypass(network, index, probe)) return;
-  list.push_back({.row = std::holds_alternative<Logits>(stage_at(network, index).operation) ? "29" : "26",
-                  .field = "norm.bypassed",
-                  .cause = "what came into the norm is read, not what it gave",
-                  .expected = std::string("normalised"),
-                  .found = std::string("as it came"),
-                  .range = std::nullopt,
-                  .apply = [bypass](const BoundGraph& net, int target, double, Patch& patch) { return bypass(net, target, patch); },
-                  .rarity = 1});
+  add_where_it_applies(network, index, list,
+                       {.row = std::holds_alternative<Logits>(stage_at(network, index).operation) ? "29" : "26",
+                        .field = "norm.bypassed",
+                        .cause = "what came into the norm is read, not what it gave",
+                        .expected = std::string("normalised"),
+                        .found = std::string("as it came"),
+                        .range = std::nullopt,
+                        .apply = bypass,
+                        .rarity = 1});
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "parity/recompute.h"
 #include "parity/residual.h"
+#include "parity/run_type.h"
 #include "reference/ggml.h"
 #include "reference/int16.h"
 
@@ -131,6 +132,12 @@ Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, Su
   if (Numerics(*formula).engine() == Engine::kCpu && !by_attention)
     return {type, Precision::kCpuInt16, {Precision::kCpuInt16, Precision::kCpuInt8}};
   return {type, *formula, {*formula}};
+}
+
+Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, const Trace& trace, ThreadPool& pool) {
+  Arithmetic arithmetic = arithmetic_of(network, captured, suspect_type(run_type(trace)), trace.manifest().engine_words(), pool);
+  arithmetic.narrowed = narrowed(trace);
+  return arithmetic;
 }
 
 }  // namespace plumb

@@ -8,6 +8,7 @@
 #include "core/thread_pool.h"
 #include "graph/executor.h"
 #include "parity/captured.h"
+#include "parity/trace.h"
 #include "reference/numerics.h"
 
 namespace plumb {
@@ -44,5 +45,7 @@ struct Arithmetic {
 // `engine`: the suspect's name for itself, or "".
 Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, SuspectType type,
                          const std::string& engine, ThreadPool& pool);
+// The same of a trace's run; `captured` is what it holds.
+Arithmetic arithmetic_of(const BoundGraph& network, const Captured& captured, const Trace& trace, ThreadPool& pool);
 
 }  // namespace plumb

@@ -12,7 +12,6 @@
 #include "parity/captured_views.h"
 #include "parity/case_trace.h"
 #include "parity/output_folder.h"
-#include "parity/run_type.h"
 
 namespace plumb {
 
@@ -103,16 +102,9 @@ class Writer {
   // Whether so few tokens are beyond the budget at all.
   bool fails_at(std::int64_t tokens) {
     const FirstTokens first(aligned_, tokens);
-    Checker checker(model_.network, first, arithmetic(), pool_);
+    Checker checker(model_.network, first, arithmetic_of(model_.network, aligned_, trace_, pool_), pool_);
     const auto check = checker.check(0, check_->value, check_->reported);
     return !check || check->fails;  // rows over keys are judged once they are cut
-  }
-
-  Arithmetic arithmetic() {
-    Arithmetic arithmetic =
-        arithmetic_of(model_.network, aligned_, suspect_type(run_type(trace_)), trace_.manifest().engine_words(), pool_);
-    arithmetic.narrowed = narrowed(trace_);
-    return arithmetic;
   }
 
   // Of what goes wrong around the network: the ids, the positions, the last rows of the logits.

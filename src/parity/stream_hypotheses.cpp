@@ -270,17 +270,15 @@ std::vector<Hypothesis> stream_hypotheses(const BoundGraph& network, int index) 
   std::vector<Hypothesis> list;
   if (std::holds_alternative<HyperConnection>(stage.operation)) {
     connection_hypotheses(list);
-    Patch probe;
-    if (exchange_connections(network, index, 0, probe)) {
-      list.push_back({.row = "76",
-                      .field = "hyper_connection.half",
-                      .cause = "the connections around attention and around the MLP are exchanged",
-                      .expected = std::string("its own"),
-                      .found = std::string("the other half's"),
-                      .range = std::nullopt,
-                      .apply = exchange_connections,
-                      .rarity = 1});
-    }
+    add_where_it_applies(network, index, list,
+                         {.row = "76",
+                          .field = "hyper_connection.half",
+                          .cause = "the connections around attention and around the MLP are exchanged",
+                          .expected = std::string("its own"),
+                          .found = std::string("the other half's"),
+                          .range = std::nullopt,
+                          .apply = exchange_connections,
+                          .rarity = 1});
   }
   if (std::holds_alternative<Collapse>(stage.operation)) collapse_hypotheses(network, stage, list);
   if (std::holds_alternative<Mix>(stage.operation)) mix_hypotheses(list);

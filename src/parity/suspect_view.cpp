@@ -7,16 +7,9 @@
 
 #include "engine/sampler.h"
 #include "parity/profiles.h"
-#include "parity/run_type.h"
 
 namespace plumb {
 namespace {
-
-Arithmetic arithmetic_of_run(const BoundGraph& network, const Trace& trace, const AlignedTrace& aligned, ThreadPool& pool) {
-  Arithmetic arithmetic = arithmetic_of(network, aligned, suspect_type(run_type(trace)), trace.manifest().engine_words(), pool);
-  arithmetic.narrowed = narrowed(trace);
-  return arithmetic;
-}
 
 // How well a reading explains the values: checks passed less checks failed, then by how much they fail.
 struct Score {
@@ -104,7 +97,7 @@ SuspectView::SuspectView(const Model& model, const Trace& trace, const Padding& 
     : padding_(padding),
       fitted_(fit_trace(model.network.graph, trace, padding)),
       aligned_(fitted_.trace, model.network, pool),
-      checker_(model.network, aligned_, arithmetic_of_run(model.network, fitted_.trace, aligned_, pool), pool) {}
+      checker_(model.network, aligned_, arithmetic_of(model.network, aligned_, fitted_.trace, pool), pool) {}
 
 ChosenView choose_view(const Model& model, const Trace& trace, const std::function<bool(const std::string& output)>& wanted,
                        Progress& progress, ThreadPool& pool) {

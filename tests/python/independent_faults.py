@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import torch
 from independent_engine import Planted
+from independent_experts import ROUTED
 
 ALL = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "olmoe", "mixtral", "qwen3_moe", "gpt_oss", "glm4", "olmo2", "olmo3", "phi3", "smollm3")
 GEMMA = ("gemma2", "gemma3")
 PLAIN = ("llama", "qwen2", "qwen3", "mixtral", "qwen3_moe", "gpt_oss", "phi3", "smollm3", "glm4")  # a norm before each half
 QK_NORM = ("qwen3", "gemma3", "olmoe", "qwen3_moe", "olmo2", "olmo3")
-ROUTED = ("olmoe", "mixtral", "qwen3_moe", "gpt_oss")
 DENSE = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "olmo2", "olmo3", "smollm3", "qwen3_moe")
 GROUPED = ("llama", "qwen2", "qwen3", "gemma2", "gemma3", "mixtral", "qwen3_moe", "gpt_oss", "glm4", "olmo2", "phi3", "smollm3")
 BIASED = ("qwen2", "gpt_oss", "glm4")

@@ -70,13 +70,18 @@ void iq2_xxs(const std::byte* bytes, std::int8_t* codes, float* scales) {
   }
 }
 
-void iq2_xs(const std::byte* bytes, std::int8_t* codes, float* scales) {
-  static const auto grid = spread(kIq2XsGrid, 2, kTwo);
+// Of sixteen groups, the nibbles from byte `at` on.
+void nibble_scales(const std::byte* bytes, std::size_t at, float* scales) {
   const float d = half_at(bytes, 0);
   for (std::size_t k = 0; k < 16; ++k) {
-    const int four = (byte_at(bytes, 66 + k / 2) >> (k % 2 * 4)) & 0xf;
+    const int four = (byte_at(bytes, at + k / 2) >> (k % 2 * 4)) & 0xf;
     scales[k] = d * (0.5F + static_cast<float>(four)) * 0.25F;
   }
+}
+
+void iq2_xs(const std::byte* bytes, std::int8_t* codes, float* scales) {
+  static const auto grid = spread(kIq2XsGrid, 2, kTwo);
+  nibble_scales(bytes, 66, scales);
   for (std::size_t k = 0; k < 32; ++k) {
     const std::uint16_t word = word_at(bytes, 2 + 2 * k);
     put(codes, k, with_signs(grid[word & 511U], even_signs(static_cast<std::uint32_t>(word >> 9))));
@@ -85,11 +90,7 @@ void iq2_xs(const std::byte* bytes, std::int8_t* codes, float* scales) {
 
 void iq2_s(const std::byte* bytes, std::int8_t* codes, float* scales) {
   static const auto grid = spread(kIq2SGrid, 2, kTwo);
-  const float d = half_at(bytes, 0);
-  for (std::size_t k = 0; k < 16; ++k) {
-    const int four = (byte_at(bytes, 74 + k / 2) >> (k % 2 * 4)) & 0xf;
-    scales[k] = d * (0.5F + static_cast<float>(four)) * 0.25F;
-  }
+  nibble_scales(bytes, 74, scales);
   for (std::size_t k = 0; k < 32; ++k) {
     const unsigned upper = (byte_at(bytes, 66 + k / 4) >> (k % 4 * 2)) & 3U;
     put(codes, k, with_signs(grid[byte_at(bytes, 2 + k) | (upper << 8)], byte_at(bytes, 34 + k)));
