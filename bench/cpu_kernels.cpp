@@ -42,8 +42,8 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
   for (auto _ : state) {
     const Panel one = {.form = form, .data = data.data() + next++ % panels * plumb::cpu::panel_bytes(form, kColumns), .columns = kColumns};
     if (path == Path::kFloat) kernels.multiply_float(one, x.data(), kColumns, tokens, out.data());
-    if (path == Path::kInt8) kernels.multiply_int8(one, rows, tokens, out.data());
-    if (path == Path::kInt16) kernels.multiply_int16(one, wide, tokens, out.data());
+    if (path == Path::kInt8) kernels.multiply_int8(one, rows, tokens, {.to = out.data()});
+    if (path == Path::kInt16) kernels.multiply_int16(one, wide, tokens, {.to = out.data()});
     if (path == Path::kBf16) kernels.multiply_bf16(one, shorts.data(), kColumns, tokens, out.data());
     benchmark::DoNotOptimize(out.data());
     benchmark::ClobberMemory();

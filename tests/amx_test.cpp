@@ -103,10 +103,16 @@ TEST_F(Amx, BytesAreTheBitsOfTheInstructionSetBelow) {
       for (std::int64_t t = 0; t < kMost; ++t)
         below_.quantise(values.data() + t * columns, columns, x, t);
       std::vector<float> expected(kMost * kPanelRows);
-      below_.multiply_int8(panel, x, kMost, expected.data());
+      below_.multiply_int8(panel, x, kMost, {.to = expected.data()});
       for (const std::int64_t tokens : {std::int64_t{1}, std::int64_t{15}, std::int64_t{16}, std::int64_t{17}, std::int64_t{32}, kMost}) {
         std::vector<float> y(static_cast<std::size_t>(tokens * kPanelRows), -1.0F);
-        tiles_.multiply_int8(panel, x, tokens, y.data());
+        tiles_.multiply_int8(panel, x, tokens, {.to = y.data()});
+        const std::int64_t apart = kPanelRows + 3;
+        std::vector<float> rows(static_cast<std::size_t>(tokens * apart));
+        std::vector<float> held(y.size());
+        tiles_.multiply_int8(panel, x, tokens, {.to = rows.data(), .stride = apart, .held = held.data()});
+        for (std::int64_t t = 0; t < tokens; ++t)
+          EXPECT_EQ(std::memcmp(rows.data() + t * apart, y.data() + t * kPanelRows, kPanelRows * sizeof(float)), 0) << form.name << ", rows apart";
         EXPECT_EQ(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)), 0)
             << form.name << ", " << columns << " columns, " << tokens << " tokens";
       }

@@ -121,6 +121,22 @@ Quantised quantised(const Kernels& kernels, const std::vector<float>& x, std::in
   return to;
 }
 
+// What `multiply` writes into rows that are not 32 floats apart, which must leave what lies between them.
+template <class Multiply>
+std::vector<float> rows_apart(const Multiply& multiply, std::int64_t tokens) {
+  constexpr std::int64_t kStride = kPanelRows + 5;
+  std::vector<float> held(static_cast<std::size_t>(tokens * kPanelRows));
+  std::vector<float> to(static_cast<std::size_t>(tokens * kStride), -7.0F);
+  multiply({.to = to.data(), .stride = kStride, .held = held.data()});
+  std::vector<float> rows;
+  for (std::int64_t t = 0; t < tokens; ++t) {
+    const auto row = to.begin() + t * kStride;
+    rows.insert(rows.end(), row, row + kPanelRows);
+    if (std::any_of(row + kPanelRows, row + kStride, [](float x) { return x != -7.0F; })) rows.clear();
+  }
+  return rows;
+}
+
 void check_products(const Kernels& own, const Kernels& plain) {
   constexpr std::int64_t kTokens = 15;
   for (const Form& form : kForms) {
@@ -148,15 +164,17 @@ void check_products(const Kernels& own, const Kernels& plain) {
       }
       if (form.form < PanelForm::kQ8_0) continue;
       Quantised codes = quantised(plain, x, columns);
-      own.multiply_int8(panel, codes.rows(0), kTokens, a.data());
-      plain.multiply_int8(panel, codes.rows(0), kTokens, b.data());
+      own.multiply_int8(panel, codes.rows(0), kTokens, {.to = a.data()});
+      plain.multiply_int8(panel, codes.rows(0), kTokens, {.to = b.data()});
       expect(distance(a, b) < 1e-6, own.name, what + ": int8 products");
       for (std::int64_t t = 0; t < kTokens; t += 5)
-        own.multiply_int8(panel, codes.rows(t), 5, c.data() + t * kPanelRows);
+        own.multiply_int8(panel, codes.rows(t), 5, {.to = c.data() + t * kPanelRows});
       expect(a == c, own.name, what + ": int8 products, five tokens at a time");
       for (std::int64_t t = 0; t < kTokens; ++t)
-        own.multiply_int8(panel, codes.rows(t), 1, c.data() + t * kPanelRows);
+        own.multiply_int8(panel, codes.rows(t), 1, {.to = c.data() + t * kPanelRows});
       expect(a == c, own.name, what + ": int8 products, token by token");
+      expect(a == rows_apart([&](const ProductRows& to) { own.multiply_int8(panel, codes.rows(0), kTokens, to); }, kTokens), own.name,
+             what + ": int8 products, rows apart");
     }
   }
 }

@@ -105,7 +105,19 @@ class Int16 : public testing::TestWithParam<std::tuple<bool, std::size_t>> {
   std::vector<float> products(const Kernels& kernels, std::size_t together = kTokens) {
     std::vector<float> y(kTokens * kRows);
     for (std::size_t t = 0; t < kTokens; t += together)
-      kernels.multiply_int16(panel_, rows_from(t), static_cast<std::int64_t>(together), y.data() + t * kRows);
+      kernels.multiply_int16(panel_, rows_from(t), static_cast<std::int64_t>(together), {.to = y.data() + t * kRows});
+    return y;
+  }
+
+  // Into rows that are not 32 floats apart.
+  std::vector<float> products_apart(const Kernels& kernels) {
+    constexpr std::size_t kStride = kRows + 5;
+    std::vector<float> to(kTokens * kStride);
+    std::vector<float> held(kTokens * kRows);
+    kernels.multiply_int16(panel_, rows_from(0), kTokens, {.to = to.data(), .stride = kStride, .held = held.data()});
+    std::vector<float> y;
+    for (std::size_t t = 0; t < kTokens; ++t)
+      y.insert(y.end(), to.data() + t * kStride, to.data() + t * kStride + kRows);
     return y;
   }
 
@@ -211,6 +223,7 @@ TEST_P(Int16, TokensChangeNoBit) {
     const std::vector<float> whole = products(*kernels);
     EXPECT_EQ(products(*kernels, 1), whole) << kernels->name;
     EXPECT_EQ(products(*kernels, 5), whole) << kernels->name;
+    EXPECT_EQ(products_apart(*kernels), whole) << kernels->name;
   }
 }
 

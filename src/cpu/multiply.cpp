@@ -73,10 +73,15 @@ void prepare_rows(const Context& context, Prepared& to) {
   });
 }
 
-// Rows [first, end) of a panel for tokens from `token` on, from part `group` of x.
+// Whether products are written where they belong as they are computed; others are copied.
+bool writes_rows(ActivationForm form) {
+  return form == ActivationForm::kInt8 || form == ActivationForm::kInt16;
+}
+
+// A panel for tokens from `token` on, from part `group` of x.
 void run_panel(const Context& context, const Product& product, const Prepared& x,
                std::int64_t group, std::int64_t token, std::int64_t tokens,
-               const Panel& panel, float* out) {
+               const Panel& panel, const ProductRows& out) {
   const Matrix& matrix = *product.matrix;
   const std::int64_t row = token * product.groups + group;
   if (x.form == ActivationForm::kInt8) {
@@ -91,10 +96,10 @@ void run_panel(const Context& context, const Product& product, const Prepared& x
   }
   if (x.form != ActivationForm::kFloat) {
     const auto run = x.form == ActivationForm::kSplit ? context.kernels->multiply_split : context.kernels->multiply_bf16;
-    return run(panel, x.bf16(row), x.stride * x.terms * product.groups, tokens, out);
+    return run(panel, x.bf16(row), x.stride * x.terms * product.groups, tokens, out.held);
   }
   const float* from = product.x + token * product.x_stride + group * matrix.columns();
-  context.kernels->multiply_float(panel, from, product.x_stride, tokens, out);
+  context.kernels->multiply_float(panel, from, product.x_stride, tokens, out.held);
 }
 
 struct Scratch {
@@ -117,11 +122,18 @@ void run_task(const Context& context, const Product& product, const Prepared& x,
     for (std::int64_t begin = first; begin < end;) {  // the part of the panel that one group owns
       const std::int64_t group = begin / per_group;
       const std::int64_t stop = std::min(end, (group + 1) * per_group);
-      run_panel(context, product, x, group, token, tokens, panel, scratch.out.data());
+      const bool whole = product.bias == nullptr && stop - begin == kPanelRows;
+      if (whole && writes_rows(x.form)) {
+        float* y = product.y + token * product.y_stride + begin;
+        run_panel(context, product, x, group, token, tokens, panel, {.to = y, .stride = product.y_stride, .held = scratch.out.data()});
+        begin = stop;
+        continue;
+      }
+      run_panel(context, product, x, group, token, tokens, panel, {.to = scratch.out.data()});
       for (std::int64_t t = 0; t < tokens; ++t) {
         const float* from = scratch.out.data() + t * kPanelRows - first;
         float* to = product.y + (token + t) * product.y_stride;
-        if (product.bias == nullptr && stop - begin == kPanelRows) {  // as nearly always; of a length that the compiler knows
+        if (whole) {  // as nearly always; of a length that the compiler knows
           std::memcpy(to + begin, from + begin, kPanelRows * sizeof(float));
         } else if (product.bias == nullptr) {
           std::memcpy(to + begin, from + begin, static_cast<std::size_t>(stop - begin) * sizeof(float));
