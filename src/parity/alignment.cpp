@@ -21,7 +21,7 @@ constexpr double kLeastCorrelation = 0.35;
 
 // Stages whose outputs a fused tensor may hold, one after another.
 constexpr std::string_view kFused[][3] = {
-    {"attn.q", "attn.k", "attn.v"}, {"mlp.gate", "mlp.up", ""}, {"mlp.up", "mlp.gate", ""}};
+    {"attn.q", "attn.k", "attn.v"}, {"mlp.gate", "mlp.up", ""}, {"mlp.up", "mlp.gate", ""}, {"attn.q", "attn.v", "attn.k"}};
 
 // A pattern of the suspect's as a role of the graph, over all layers that have both: where one layer is at fault, the others tell.
 struct Group {
@@ -165,6 +165,7 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
         consider(*tensor, key.first, key.second, layout, score_of(*tensor, value, layout), false);
       }
       for (const auto& parts : kFused) {
+        const bool unusual = parts[1] == "attn.v";  // nothing but the very values says so
         std::vector<std::pair<std::string, Layout>> pieces;
         std::int64_t total = 0;
         for (const std::string_view part : parts) {
@@ -175,7 +176,7 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
           pieces.emplace_back(part, Layout{axes, total, count});
           total += count;
         }
-        if (total != width || pieces.size() < 2) continue;
+        if (total != width || pieces.size() < 2 || (unusual && !exact)) continue;
         // Where some parts of a tensor are known, so are the others.
         std::vector<double> scores;
         for (const auto& [role, layout] : pieces)
@@ -184,8 +185,7 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
             std::accumulate(scores.begin(), scores.end(), 0.0) / static_cast<double>(scores.size());
         for (std::size_t i = 0; i < pieces.size(); ++i) {
           if (!known(layer, pieces[i].first) && !used.contains({theirs, pieces[i].second.first}))
-            consider(*tensor, layer, pieces[i].first, pieces[i].second, std::max(scores[i], mean),
-                     true);
+            consider(*tensor, layer, pieces[i].first, pieces[i].second, unusual ? scores[i] : std::max(scores[i], mean), true);
         }
       }
     }
@@ -328,7 +328,7 @@ void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& orde
         pieces.push_back(place->second.second);
         total += element_count(pieces.back()->shape).value_or(0);
       }
-      if (!sure || pieces.size() < 2 || total != width || parts[0] == "mlp.up") continue;
+      if (!sure || pieces.size() < 2 || total != width || parts[0] == "mlp.up" || parts[1] == "attn.v") continue;
       ++fitting;
       best = std::move(pieces);
     }

@@ -7,6 +7,7 @@
 
 #include "graph/print.h"
 #include "parity/alignment.h"
+#include "parity/name_words.h"
 #include "parity/recompute.h"
 
 namespace plumb {
@@ -14,6 +15,7 @@ namespace {
 
 constexpr int kRounds = 8;           // moves at most
 constexpr std::size_t kLayers = 3;   // in which a move is tried: those where values do not follow
+constexpr int kImpossible = -1000000;
 constexpr double kFollows = 1e-3;    // relative L2 of what follows from its inputs
 constexpr double kFollowsCoarse = 3e-2;  // where the suspect holds two bytes
 
@@ -42,9 +44,9 @@ class WithEntering final : public Captured {
   std::map<std::string, std::pair<int, std::shared_ptr<const CapturedValue>>, std::less<>> entering_;
 };
 
-// Relative L2 over what neither side masks; 1 where one side alone does.
+// Relative L2 over what neither side masks; 1 where one side alone does, and where both mask all: what is no number follows from anything.
 double distance(const Tensor& y, const Tensor& f) {
-  if (y.shape != f.shape) return 1;
+  if (y.shape != f.shape || std::ranges::all_of(y.data, masked)) return 1;
   double apart = 0;
   double size = 0;
   for (std::size_t i = 0; i < y.data.size(); ++i) {
@@ -70,7 +72,8 @@ struct Layer {
   std::map<std::string, std::string> theirs;  // the suspect's names by their pattern
 };
 
-// A pattern of the suspect's to a role; queries and keys may have to move together.
+// A pattern of the suspect's to a role; queries and keys may have to move together. Without patterns: the two roles' parts of one tensor
+// are exchanged, where that gives the usual order.
 using Move = std::vector<std::pair<std::string, std::string>>;
 
 using Matches = std::map<std::string, Alignment, std::less<>>;
@@ -112,13 +115,19 @@ class Consequences {
       for (const Move& move : moves(number)) {
         if (gains.contains(move)) continue;
         int& sum = gains[move];
-        for (const int other : troubled_)
-          sum += gain(other, move);
+        bool possible = false;
+        for (const int other : troubled_) {
+          const auto more = gain(other, move);
+          sum += more.value_or(0);
+          possible = possible || more;
+        }
+        if (!possible) sum = kImpossible;
       }
     }
     const Move* best = nullptr;
     for (const auto& [move, sum] : gains) {
-      if (sum > (best == nullptr ? 0 : gains.at(*best)) || (best == nullptr && sum == 0 && only_reading(move))) best = &move;
+      const bool tie = best == nullptr && sum == 0;  // other places that are as likely by what follows
+      if (sum > (best == nullptr ? 0 : gains.at(*best)) || (tie && (only_reading(move) || words_agree(move) || move.front().first.empty()))) best = &move;
     }
     if (best == nullptr) return false;
     for (auto& [number, layer] : layers_) {
@@ -232,6 +241,18 @@ class Consequences {
     return std::nullopt;
   }
 
+  // Whether keys stand behind values of equal width in one tensor: in most engines they stand before them.
+  bool in_unusual_order(const Layer& layer) const {
+    const auto match_of = [&](const char* role) -> const Alignment* {
+      const auto place = layer.places.find(role);
+      const auto match = place == layer.places.end() ? matches_.end() : matches_.find(network_.graph.output(place->second).name);
+      return match == matches_.end() || match->second.by_name ? nullptr : &match->second;
+    };
+    const Alignment* k = match_of("attn.k");
+    const Alignment* v = match_of("attn.v");
+    return k != nullptr && v != nullptr && k->theirs == v->theirs && k->token_shape == v->token_shape && v->layout.first < k->layout.first;
+  }
+
   // Of the tensors that do not follow, or that something is recomputed from which does not.
   std::vector<Move> moves(int number) const {
     const Layer& layer = layers_.at(number);
@@ -250,6 +271,13 @@ class Consequences {
       }
     }
     std::vector<Move> pairs;
+    if (in_unusual_order(layer)) {
+      const Move exchange{{"", "attn.k"}, {"", "attn.v"}};
+      pairs.push_back(exchange);
+      for (const Move& k : list) {  // a key that is a value's was taken for another stage
+        if (k[0].second == "attn.k_rope") pairs.push_back({exchange[0], exchange[1], k[0]});
+      }
+    }
     for (const Move& q : list) {
       for (const Move& k : list) {
         if (only_reading(q) && only_reading(k) && q[0].second == "attn.q_rope" && k[0].second == "attn.k_rope")
@@ -273,10 +301,35 @@ class Consequences {
     });
   }
 
+  // Whether a tensor and the one that stands where it is moved to are each called more like the other's place.
+  bool words_agree(const Move& move) const {
+    if (move.size() != 1) return false;
+    const auto& [pattern, role] = move.front();
+    for (const auto& [number, layer] : layers_) {
+      const auto theirs = layer.theirs.find(pattern);
+      const auto place = layer.places.find(role);
+      if (theirs == layer.theirs.end() || place == layer.places.end()) continue;
+      const std::string& to = network_.graph.output(place->second).name;
+      const auto at = stages_of(theirs->second);
+      const auto occupant = matches_.find(to);
+      if (at.size() != 1 || occupant == matches_.end()) return false;
+      const std::string& other = occupant->second.theirs;
+      return shared_words(theirs->second, to) > shared_words(theirs->second, at.front()) && shared_words(other, at.front()) > shared_words(other, to);
+    }
+    return false;
+  }
+
   // False where it cannot be made in this layer; `changed` receives the stages that hold another value then.
   bool make(int number, const Move& move, std::set<std::string>& changed) {
     const Layer& layer = layers_.at(number);
+    if (move.front().first.empty()) {
+      if (!in_unusual_order(layer)) return false;
+      for (const auto& [pattern, role] : move)
+        changed.insert(network_.graph.output(layer.places.at(role)).name);
+      std::swap(matches_.at(*changed.begin()).layout, matches_.at(*changed.rbegin()).layout);
+    }
     for (const auto& [pattern, role] : move) {
+      if (pattern.empty()) continue;
       const auto theirs = layer.theirs.find(pattern);
       const auto place = layer.places.find(role);
       if (theirs == layer.theirs.end() || place == layer.places.end()) return false;
@@ -311,15 +364,16 @@ class Consequences {
     return order_.holds(known);
   }
 
-  // How many more values of the layer follow after the move; none where it cannot be made.
-  int gain(int number, const Move& move) {
+  // How many more values of the layer follow after the move; nothing where it cannot be made.
+  std::optional<int> gain(int number, const Move& move) {
     const Layer& layer = layers_.at(number);
     entered_.look_at(number);
     const Matches before = matches_;
     std::set<std::string> changed;
     const bool ordered = in_order(layer);
-    int more = 0;
+    std::optional<int> gained;
     if (make(number, move, changed) && (!ordered || in_order(layer))) {
+      int more = 0;
       Recompute recompute(network_, entered_, Numerics(Precision::kFp32), pool_, nothing_);
       for (const Value value : layer.watched) {
         const std::string& name = network_.graph.output(value).name;
@@ -333,11 +387,12 @@ class Consequences {
         more -= known != layer.captured.end() && known->second.follows ? 1 : 0;
         more += matches_.contains(name) && follows(recompute, value) ? 1 : 0;
       }
+      gained = more;
     }
     matches_ = before;
     for (const std::string& stage : changed)
       forget_(stage);
-    return more;
+    return gained;
   }
 
   const BoundGraph& network_;

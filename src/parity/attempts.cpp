@@ -24,6 +24,19 @@ bool looks_ahead(const Attempt& attempt) {
   return field == "attend.future" || field == "attend.sees_nothing" || field == "attend.soft_cap_place";
 }
 
+bool most_rows_right(Checker& checker, const Check& check, const Patch& patch) {
+  constexpr double kMost = 0.75;
+  const auto right = [&](const Patch& under) {
+    const Tensor value = checker.computed(check, under);
+    const Tensor& held = checker.suspect(check);
+    if (value.shape != held.shape || value.tokens() == 0) return 0.0;
+    const auto errors = row_errors(held, value);
+    return static_cast<double>(std::ranges::count_if(errors, [&](double error) { return error <= check.budget; })) /
+           static_cast<double>(errors.size());
+  };
+  return right(patch) >= kMost && right({}) <= 1 - kMost;
+}
+
 std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>& scope) {
   std::vector<int> alike;
   for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {

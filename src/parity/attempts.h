@@ -16,6 +16,10 @@ bool same_cause(const Attempt& a, const Attempt& b);
 // Whether a token depends on later ones under it: no prefix shows what it does.
 bool looks_ahead(const Attempt& attempt);
 
+// Whether most rows are right under a cause that rounds, and few are without it. Where a row's sum is rounded, an engine that adds in another
+// order moves a whole row by a step, and a few such rows are most of what is left.
+bool most_rows_right(Checker& checker, const Check& check, const Patch& patch);
+
 // The stages of the same roles in all layers.
 std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>& scope);
 

@@ -355,6 +355,27 @@ void rope_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
              },
          .rarity = 0.5});
   };
+  if (rope.frequencies.scaling == RopeScaling::kYarn) {
+    // YaRN's ramp follows from the base too: an engine may take the powers of another one, or other exponents, under the right ramp.
+    const double theta = rope.frequencies.theta;
+    list.push_back({.row = "31",
+                    .field = "rope.frequencies.powers",
+                    .cause = "the powers are of another rotary base than YaRN's ramp",
+                    .expected = theta,
+                    .found = std::monostate{},
+                    .range = Range{100, 1e8, true, false, {std::sqrt(theta), theta * theta, 1e4, 5e5, 1e6}},
+                    .apply =
+                        [](const BoundGraph& net, int target, double base, Patch& patch) {
+                          auto* op = std::get_if<Rope>(&patched_stage(net, target, patch).operation);
+                          if (op == nullptr || op->frequencies.scaling != RopeScaling::kYarn) return false;
+                          auto& divisors = op->frequencies.divisors;
+                          divisors.resize(static_cast<std::size_t>(op->dims / 2));
+                          for (std::size_t i = 0; i < divisors.size(); ++i)
+                            divisors[i] = std::pow(base / op->frequencies.theta, 2 * static_cast<double>(i) / static_cast<double>(op->dims));
+                          return true;
+                        },
+                    .rarity = 0.5});
+  }
   if (rope.dims < head_dim) {
     change("34", "rope.denominator", "the frequencies are those of the whole head's width",
            rope.dims, head_dim, [head_dim](Rope& op, const Rope& right) {

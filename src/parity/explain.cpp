@@ -107,18 +107,17 @@ std::vector<int> Explainer::scope_in(const Check& check, const Attempt& candidat
 bool Explainer::reaches(const Check& check, const Attempt& candidate) {
   const Residual& r = candidate.residual;
   const double gain = candidate.hypothesis.rounds ? 2 : kGain;
+  Patch patch;  // what a cause does to the values, it does to their rounding
+  if (!(r.relative_l2 < check.residual.relative_l2) || !apply(checker_.network(), candidate, patch)) return false;
+  if (candidate.hypothesis.rounds && most_rows_right(checker_, check, patch)) return true;
   if (!(r.relative_l2 * gain < check.residual.relative_l2)) return false;
-  const auto fits = [&](double budget) {
-    return r.relative_l2 <= budget && r.worst_row <= 6 * budget;
-  };
+  const auto fits = [&](double budget) { return r.relative_l2 <= budget && r.worst_row <= 6 * budget; };
   if (fits(check.budget)) return true;
   // What rounds inside is seen in the bits, where an engine's own approximations (of a root, say) move some of them by a whole step.
   constexpr double kMostBits = 0.75;
   const bool by_bits = r.bit_match >= kMostBits && r.bit_match >= kGain * check.residual.bit_match;
   if (candidate.hypothesis.rounds && (by_bits || r.relative_l2 <= kOtherSides * check.residual.relative_l2)) return true;
-  Patch patch;  // what a cause does to the values, it does to their rounding
-  return fits(10 * check.budget) && apply(checker_.network(), candidate, patch) &&
-         fits(checker_.budget_under(check, patch));
+  return fits(10 * check.budget) && fits(checker_.budget_under(check, patch));
 }
 
 // The residuals of the failing checks of the same role under the causes, over their budgets; a few of them suffice.
@@ -266,7 +265,8 @@ bool Explainer::explains(const Check& check, const Patch& patch, bool rounds) {
   const bool within = r.relative_l2 <= check.budget && r.worst_row <= 6 * check.budget;
   const bool nearly = r.relative_l2 <= 4 * check.budget && r.relative_l2 * 10 < check.residual.relative_l2;
   // What rounds has been found to elsewhere: of few numbers that fall on the other side, one may weigh much.
-  return within || nearly || (rounds && r.relative_l2 <= 3 * kOtherSides * check.residual.relative_l2);
+  return within || nearly ||
+         (rounds && (r.relative_l2 <= 3 * kOtherSides * check.residual.relative_l2 || most_rows_right(checker_, check, patch)));
 }
 
 // Marks every failing check that the causes explain, and notes where they apply. Returns how many.

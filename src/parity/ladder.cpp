@@ -5,6 +5,7 @@
 #include <cmath>
 #include <memory>
 
+#include "parity/attempts.h"
 #include "parity/captured_views.h"
 
 namespace plumb {
@@ -73,7 +74,10 @@ class Rung {
     if (!patch_of(search_.network(), set, patch)) return false;
     set.residual = checker_.under(*check_, patch);
     const bool rounds = std::ranges::any_of(set.causes, [](const Attempt& cause) { return cause.hypothesis.rounds; });
-    return within(set.residual, patch) || (rounds && set.residual.relative_l2 <= kOtherSides * check_->residual.relative_l2) || refine(set);
+    const auto rounded = [&] {
+      return set.residual.relative_l2 <= kOtherSides * check_->residual.relative_l2 || most_rows_right(checker_, *check_, patch);
+    };
+    return within(set.residual, patch) || (rounds && rounded()) || refine(set);
   }
 
   // The set with one more cause, or with two.

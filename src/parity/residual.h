@@ -18,7 +18,7 @@ struct Residual {
 };
 
 // `y` against `f`, of equal shapes. Masked scores (-inf, or -6e4 and below, on both sides) are left out; an element that is
-// not finite on one side only counts as an error of the size of everything.
+// not finite on one side only counts as an error of the size of everything, to which the share of such elements is added.
 Residual residual(const Tensor& y, const Tensor& f);
 
 // The same of each row: |y - f| over the larger of that row's |f| and the mean row's; infinite where a number is missing on one

@@ -84,6 +84,16 @@ ALIKE = [
     ("qwen3", "decode_offset=1", "blocks"),
     ("llama", "future=-1", "blocks"),
     ("qwen3_moe", "gate_alone", "house"),
+    ("qwen3", "rows_q=('neighbours', 'q')", "ggml"),
+    ("mixtral", "rows_k=('neighbours', 'k of q')", "ggml"),
+    ("llama", "kv_exchanged", "ggml"),
+    ("olmoe", "kv_exchanged", "own"),
+    ("mixtral", "kv_exchanged", "own"),
+    ("llama", "future=-1", "mixed"),
+    ("llama", "decode_offset=-32", "house"),
+    ("gemma2", "activation=quick_gelu", "own"),
+    ("olmoe", "norm_in=torch.bfloat16", "own"),
+    ("gpt_oss", "rope_exponent_halved", "ggml"),
 ]
 
 
