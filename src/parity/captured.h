@@ -31,6 +31,8 @@ class Captured {
   // Null when the stage was not captured in that step.
   virtual std::shared_ptr<const CapturedValue> value(std::size_t step,
                                                      std::string_view stage) const = 0;
+  // Tokens of the sequence that the engine knew in `step`: rotary tables may follow from them.
+  virtual std::int64_t known_length(std::size_t step) const { return steps()[step].first + steps()[step].count; }
 };
 
 }  // namespace plumb

@@ -15,13 +15,14 @@ class IdsOnly final : public Captured {
   std::shared_ptr<const CapturedValue> value(std::size_t, std::string_view) const override {
     return nullptr;
   }
+  std::int64_t known_length(std::size_t step) const override { return whole_.known_length(step); }
 
  private:
   const Captured& whole_;
 };
 
-// The first `count` tokens of step 0: in a causal network all that they are is known from them. Values that do not have one
-// row for each token of the step are left out.
+// The first `count` tokens of step 0: in a causal network all that they are is known from them, and from how many tokens there were.
+// Values that do not have one row for each token of the step are left out.
 class FirstTokens final : public Captured {
  public:
   FirstTokens(const Captured& whole, std::int64_t count)
@@ -30,6 +31,7 @@ class FirstTokens final : public Captured {
   std::vector<std::int32_t> fed_ids(std::size_t step) const override;
   std::shared_ptr<const CapturedValue> value(std::size_t step,
                                              std::string_view stage) const override;
+  std::int64_t known_length(std::size_t) const override { return whole_.known_length(0); }
 
  private:
   const Captured& whole_;
@@ -44,6 +46,7 @@ class Jittered final : public Captured {
   const std::vector<TraceStep>& steps() const override { return own_.steps(); }
   std::vector<std::int32_t> fed_ids(std::size_t step) const override { return own_.fed_ids(step); }
   std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override;
+  std::int64_t known_length(std::size_t step) const override { return own_.known_length(step); }
 
  private:
   const Captured& own_;

@@ -256,8 +256,7 @@ StageOperands Recompute::operands(std::size_t step, int index, std::vector<State
 }
 
 StageContext Recompute::context(std::size_t step) const {
-  const TraceStep& pass = captured_.steps()[step];
-  return {.numerics = numerics_, .pool = &pool_, .known_length = pass.first + pass.count, .all_outputs = true};
+  return {.numerics = numerics_, .pool = &pool_, .known_length = captured_.known_length(step), .all_outputs = true};
 }
 
 // What comes out as in the base, bit by bit, differs no more: nor does what follows. A state may differ all the same.
