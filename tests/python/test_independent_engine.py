@@ -94,6 +94,7 @@ ALIKE = [
     ("gemma2", "activation=quick_gelu", "own"),
     ("olmoe", "norm_in=torch.bfloat16", "own"),
     ("gpt_oss", "rope_exponent_halved", "ggml"),
+    ("phi3", "residual_factor=1.01", "mlps"),
 ]
 
 
