@@ -62,6 +62,15 @@ bool lend(const BoundGraph& network, int index, const Other& from, bool whole, P
   return any;
 }
 
+// A layer computes with the weights of the next, and that one with its own.
+constexpr Other kNext{"the layer behind's", [](int own, int) { return own + 1; }};
+constexpr Other kPrevious{"the layer before's", [](int own, int) { return own - 1; }};
+
+bool exchange_with_next(const BoundGraph& network, int index, double, Patch& patch) {
+  const int next = in_layer(network, index, stage_at(network, index).layer + 1);
+  return next >= 0 && lend(network, index, kNext, true, patch) && lend(network, next, kPrevious, true, patch);
+}
+
 // Told at the first stage of a layer that has weights.
 bool begins_layer(const BoundGraph& network, int index) {
   const Stage& stage = stage_at(network, index);
@@ -76,6 +85,17 @@ void layer_hypotheses(const BoundGraph& network, int index, std::vector<Hypothes
   const Stage& stage = stage_at(network, index);
   const bool norm = std::holds_alternative<Norm>(stage.operation) && !stage.params.empty() && stage.layer >= 0;
   const bool begins = begins_layer(network, index);
+  if (begins) {
+    add_where_it_applies(network, index, list,
+                         {.row = "28",
+                          .field = "layer.order",
+                          .cause = "two layers that follow each other are exchanged",
+                          .expected = std::string("in their order"),
+                          .found = std::string("exchanged"),
+                          .range = std::nullopt,
+                          .apply = exchange_with_next,
+                          .rarity = 0.5});
+  }
   for (const Other& other : kOthers) {
     for (const bool whole : {false, true}) {
       if (whole ? !begins : !norm) continue;

@@ -129,6 +129,13 @@ def test_what_was_reported_of_engines_is_named(tmp_path):
     found, missed = judged(sample, tmp_path)
     assert len(found) == len(REPORTED) and not missed
 
+
+def test_layers_in_another_order_are_told_as_such(tmp_path):
+    fault = next(f for f in faults.of("olmoe") if f.name == "layer_order")
+    stage, cause, report = battery.Battery("olmoe", torch.float32, tmp_path / "a.trace").judge([fault], "own")
+    assert stage and cause and report["findings"][0]["found"] == "exchanged", battery.summary(report)
+
+
 def test_faults_outside_the_catalogue_are_unexplained(tmp_path):
     rng = random.Random(SEED)
     sample = [(rng.choice(fault.models), [fault], "house") for fault in faults.UNKNOWN]
