@@ -63,47 +63,94 @@ class PackedColumnsWeight final : public FormWeight {
         parts_(parts),
         packing_(packing),
         per_word_(kWordBits / packing.bits),
-        group_of_(std::move(group_of)) {
+        group_of_(std::move(group_of)),
+        in_runs_(are_in_runs(group_of_)) {
     // Word by word, as writers subtract: the carry of a field that was 0 before undoes its borrow.
     for (std::int64_t i = 0; packing.zeros_less_one && i < kWordBits; i += packing.bits)
       zero_step_ |= 1U << i;
   }
 
   void read_row(std::int64_t row, std::span<double> out) const override {
-    const std::int64_t groups = parts_.scales->shape[0];
-    std::vector<double> scales(static_cast<std::size_t>(groups));
-    std::vector<double> zeros(scales.size());
-    const auto width = static_cast<std::uint64_t>(info(parts_.scales->dtype).block_bytes);
-    for (std::int64_t g = 0; g < groups; ++g) {
-      const auto at = static_cast<std::uint64_t>(g * shape()[0] + row) * width;
-      const auto group = static_cast<std::size_t>(g);
-      decode(parts_.scales->dtype, parts_.scales->bytes.subspan(at, width),
-             std::span(scales).subspan(group, 1));
-      zeros[group] = field(word(*parts_.qzeros, g, row / per_word_) + zero_step_, row);
-    }
+    const Groups groups = groups_of_row(row);
+    const std::vector<std::uint8_t> packed = codes_of_row(row);
     for (std::size_t i = 0; i < out.size(); ++i) {
-      const auto in = static_cast<std::int64_t>(i);
-      const double code = packing_.is_awq ? field(word(*parts_.qweight, in, row / per_word_), row)
-                                          : field(word(*parts_.qweight, in / per_word_, row), in);
       const auto group = static_cast<std::size_t>(group_of_[i]);
-      out[i] = scales[group] * (code - zeros[group]);
+      out[i] = groups.scales[group] * (packed[i] - groups.zeros[group]);
+    }
+  }
+
+  bool has_integers() const override { return in_runs_; }
+  void read_integers(std::int64_t row, std::span<std::int8_t> codes, std::span<float> scales, std::span<float> offsets) const override {
+    const Groups groups = groups_of_row(row);
+    const std::vector<std::uint8_t> packed = codes_of_row(row);
+    for (std::size_t run = 0; run < scales.size(); ++run) {
+      const auto group = static_cast<std::size_t>(group_of_[run * kRun]);
+      // A difference of eight bits leaves a byte, so it is taken from the middle instead.
+      const int zero = packing_.bits < 8 ? groups.zeros[group] : 128;
+      scales[run] = static_cast<float>(groups.scales[group]);
+      offsets[run] = static_cast<float>(groups.scales[group] * (zero - groups.zeros[group]));
+      for (std::size_t i = run * kRun; i < (run + 1) * kRun; ++i)
+        codes[i] = static_cast<std::int8_t>(packed[i] - zero);
     }
   }
 
  private:
-  // The field of element `index` along the packed axis.
-  double field(std::uint32_t packed, std::int64_t index) const {
+  static constexpr std::size_t kRun = 16;  // elements that share a scale, as Weight::read_integers has them
+
+  struct Groups {
+    std::vector<double> scales;
+    std::vector<int> zeros;
+  };
+  Groups groups_of_row(std::int64_t row) const {
+    const std::int64_t count = parts_.scales->shape[0];
+    Groups groups{std::vector<double>(static_cast<std::size_t>(count)), std::vector<int>(static_cast<std::size_t>(count))};
+    const auto width = static_cast<std::uint64_t>(info(parts_.scales->dtype).block_bytes);
+    for (std::int64_t g = 0; g < count; ++g) {
+      const auto at = static_cast<std::uint64_t>(g * shape()[0] + row) * width;
+      const auto group = static_cast<std::size_t>(g);
+      decode(parts_.scales->dtype, parts_.scales->bytes.subspan(at, width), std::span(groups.scales).subspan(group, 1));
+      groups.zeros[group] = field(word(*parts_.qzeros, g, row / per_word_) + zero_step_, row);
+    }
+    return groups;
+  }
+
+  std::vector<std::uint8_t> codes_of_row(std::int64_t row) const {
+    std::vector<std::uint8_t> codes(static_cast<std::size_t>(shape()[1]));
+    const std::uint32_t mask = (1U << packing_.bits) - 1U;
+    const auto words = static_cast<std::int64_t>(packing_.is_awq ? codes.size() : codes.size() / static_cast<std::size_t>(per_word_));
+    const auto fields = static_cast<std::size_t>(packing_.is_awq ? 1 : per_word_);  // of a word that are of this row
+    auto to = codes.begin();
+    for (std::int64_t i = 0; i < words; ++i) {
+      std::uint32_t left = word(*parts_.qweight, i, packing_.is_awq ? row / per_word_ : row) >> (packing_.is_awq ? shift_of(row) : 0);
+      for (std::size_t k = 0; k < fields; ++k, left >>= packing_.bits)
+        *to++ = static_cast<std::uint8_t>(left & mask);
+    }
+    return codes;
+  }
+
+  // Where the field of element `index` along the packed axis begins.
+  std::int64_t shift_of(std::int64_t index) const {
     const std::int64_t place = index % per_word_;
-    const std::int64_t shift = packing_.is_awq
-                                   ? kAwqBits * kAwqNibble[static_cast<std::size_t>(place)]
-                                   : packing_.bits * place;
-    return (packed >> shift) & ((1U << packing_.bits) - 1U);
+    return packing_.is_awq ? kAwqBits * kAwqNibble[static_cast<std::size_t>(place)] : packing_.bits * place;
+  }
+  int field(std::uint32_t packed, std::int64_t index) const {
+    return static_cast<int>((packed >> shift_of(index)) & ((1U << packing_.bits) - 1U));
+  }
+
+  // Whether each 16 elements of whole 32 share a scale; inputs that were sorted before they were grouped do not.
+  static bool are_in_runs(const std::vector<std::int32_t>& group_of) {
+    if (group_of.size() % (2 * kRun) != 0) return false;
+    for (std::size_t i = 0; i < group_of.size(); ++i) {
+      if (group_of[i] != group_of[i / kRun * kRun]) return false;
+    }
+    return true;
   }
 
   Parts parts_;
   Packing packing_;
   std::int64_t per_word_;
   std::vector<std::int32_t> group_of_;  // by input
+  bool in_runs_;
   std::uint32_t zero_step_ = 0;
 };
 

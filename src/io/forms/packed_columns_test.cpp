@@ -13,9 +13,9 @@
 namespace plumb {
 namespace {
 
-constexpr int kIn = 48;
+constexpr int kIn = 96;
 constexpr int kOut = 16;
-constexpr int kGroups = 3;
+constexpr int kGroups = 6;
 constexpr const char* kGptq = R"({"quant_method": "gptq", "group_size": 16, "bits": 4})";
 constexpr const char* kGptq2 =
     R"({"quant_method": "gptq", "group_size": 16, "bits": 4, "checkpoint_format": "gptq_v2"})";
@@ -139,12 +139,20 @@ class PackedColumnsTest : public ::testing::Test {
     return weight;
   }
 
-  void expect_values(const std::vector<Part>& parts, const char* settings) const {
+  // `integers`: rows are whole numbers too, with a scale and an offset for each 16.
+  void expect_values(const std::vector<Part>& parts, const char* settings, bool integers = true) const {
     const auto weight = take(parts, settings);
     ASSERT_TRUE(weight.ok()) << weight.error().message;
+    EXPECT_EQ(weight.value()->has_integers(), integers);
     std::vector<double> row(kIn);
+    std::vector<std::int8_t> codes(kIn);
+    std::vector<float> scales(kIn / 16);
+    std::vector<float> offsets(kIn / 16);
     for (int o = 0; o < kOut; ++o) {
       weight.value()->read_row(o, row);
+      if (integers) weight.value()->read_integers(o, codes, scales, offsets);
+      for (std::size_t i = 0; integers && i < kIn; ++i)
+        ASSERT_EQ(scales[i / 16] * static_cast<float>(codes[i]) + offsets[i / 16], row[i]) << "out " << o << ", in " << i;
       for (int i = 0; i < kIn; ++i) {
         const int g = group_of_[i];
         ASSERT_EQ(row[static_cast<std::size_t>(i)],
@@ -193,18 +201,21 @@ TEST_F(PackedColumnsTest, GptqZeroPointsOfZeroAreRestored) {
 
 TEST_F(PackedColumnsTest, GptqInActivationOrder) {
   draw(4);
+  std::vector<Part> in_order = gptq(4, 1);
+  in_order.push_back(g_idx());
+  expect_values(in_order, kGptq);
   std::shuffle(group_of_.begin(), group_of_.end(), std::mt19937(3));
   std::vector<Part> parts = gptq(4, 1);
   parts.push_back(g_idx());
-  expect_values(parts, kGptq);
-  expect_values(parts, R"({"quant_method": "gptq", "group_size": -1})");  // g_idx says it all
+  expect_values(parts, kGptq, false);
+  expect_values(parts, R"({"quant_method": "gptq", "group_size": -1})", false);  // g_idx says it all
 
   group_of_[5] = kGroups;
   parts.back() = g_idx();
-  expect_error(parts, kGptq, "names the group 3 of 3");
+  expect_error(parts, kGptq, "names the group 6 of 6");
   group_of_[5] = -1;
   parts.back() = g_idx();
-  expect_error(parts, kGptq, "names the group -1 of 3");
+  expect_error(parts, kGptq, "names the group -1 of 6");
 }
 
 TEST_F(PackedColumnsTest, AwqsInterleavedNibbles) {
@@ -230,7 +241,7 @@ TEST_F(PackedColumnsTest, WhatDoesNotFitIsAnErrorThatNamesIt) {
 
   std::vector<Part> narrow = whole;
   narrow[1].shape = {kGroups * kOut / 8, 1};
-  expect_error(narrow, kGptq, "does not fit \"a.qzeros\" of I32 [6, 1]");
+  expect_error(narrow, kGptq, "does not fit \"a.qzeros\" of I32 [12, 1]");
   std::vector<Part> words = whole;
   words[0].dtype = "F32";
   expect_error(words, kGptq, "not a matrix of I32 words");
