@@ -1,6 +1,6 @@
 // What a faulty engine would have captured, for the worked examples: the reference executor with causes of the catalogue planted.
-//   plant_tool [--stages PATTERN,…] [--all-rows] MODEL OUT.trace PRECISION STEPS IDS [OUTPUT FIELD FOUND]…
-// --stages keeps these stages alone; --all-rows: logits of every token, not of each pass's last.
+//   plant_tool [--stages PATTERN,…] MODEL OUT.trace PRECISION STEPS IDS [OUTPUT FIELD FOUND]…
+// --stages keeps these stages alone. Logits are those of every token, as an observer sees them.
 // IDS "1,2,3" are followed by STEPS greedy tokens; of "1,2,3/4,5" those behind the stroke are what the engine chose.
 // OUTPUT is a stage's output name, * standing for its layer; FIELD and FOUND are what `plumb diagnose` calls the cause
 // ("rope.pairing",
@@ -67,29 +67,22 @@ int plant(const Model& model, const std::string& output, const std::string& fiel
   return planted;
 }
 
-struct Kept {
-  std::vector<std::string> stages;  // none: all
-  LogitRows rows = LogitRows::kLast;
-};
-
-// Takes the options from the front.
-Kept kept_of(std::vector<std::string>& arguments) {
-  Kept kept;
+// Takes the patterns of --stages from the front; none: all stages are kept.
+Result<std::vector<std::string>> kept_of(std::vector<std::string>& arguments) {
+  std::vector<std::string> patterns;
   while (!arguments.empty() && arguments[0].starts_with("--")) {
-    if (arguments[0] == "--all-rows") kept.rows = LogitRows::kAll;
-    if (arguments[0] == "--stages" && arguments.size() > 1) {
-      std::istringstream list(arguments[1]);
-      for (std::string pattern; std::getline(list, pattern, ',');)
-        kept.stages.push_back(pattern);
-      arguments.erase(arguments.begin());
-    }
-    arguments.erase(arguments.begin());
+    if (arguments[0] != "--stages" || arguments.size() < 2)
+      return Error{ErrorCode::kInvalidArgument, fmt::format("{}: the one option is --stages PATTERN,…", arguments[0])};
+    std::istringstream list(arguments[1]);
+    for (std::string pattern; std::getline(list, pattern, ',');)
+      patterns.push_back(pattern);
+    arguments.erase(arguments.begin(), arguments.begin() + 2);
   }
-  return kept;
+  return patterns;
 }
 
 Result<int> run(std::vector<std::string> arguments) {
-  const Kept kept = kept_of(arguments);
+  PLUMB_TRY(const std::vector<std::string> kept, kept_of(arguments));
   if (arguments.empty()) return Error{ErrorCode::kInvalidArgument, "see the head of plant_tool.cpp"};
   PLUMB_TRY(const Model model, Model::load(arguments[0], {}));
   if (arguments.size() == 1) {
@@ -125,7 +118,7 @@ Result<int> run(std::vector<std::string> arguments) {
     network.weights[static_cast<std::size_t>(index)] = weight;
   const auto executor = make_reference_executor(network, precision, 0);
   const auto sequence = executor->start();
-  PLUMB_TRY(StageFilter filter, StageFilter::parse(network.graph, kept.stages, std::nullopt));
+  PLUMB_TRY(StageFilter filter, StageFilter::parse(network.graph, kept, std::nullopt));
   TraceRecorder recorder(network.graph, precision, std::move(filter));
   std::vector<std::int32_t> generated;
   std::vector<std::int32_t> feed = ids;
@@ -137,7 +130,7 @@ Result<int> run(std::vector<std::string> arguments) {
     PLUMB_TRY(const Tensor logits,
               executor->forward(
                   *sequence, feed,
-                  {.rows = kept.rows, .chunk = 0, .observer = &recorder, .progress = {}}));
+                  {.rows = LogitRows::kLast, .chunk = 0, .observer = &recorder, .progress = {}}));
     generated.push_back(chosen.empty() ? argmax(logits.row(logits.tokens() - 1))
                                        : chosen[generated.size()]);
     feed = {generated.back()};
