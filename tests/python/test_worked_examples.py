@@ -70,3 +70,13 @@ def test_each_report_comes_to_its_cause(command, words):
     printed = dict(COMMANDS)[command]
     for word in words:
         assert word in printed
+
+
+def test_plant_tool_writes_every_row_and_passes_over_no_option(tmp_path, plumb_binary):
+    tool = plumb_binary.parent / "tests" / "plant_tool"
+    arguments = [str(checkpoints.folder("qwen3")), str(tmp_path / "a.trace"), "fp32", "1", "5,6,7"]
+    done = subprocess.run([tool, "--all-rows", *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and "--all-rows: the one option is --stages PATTERN" in done.stderr, done.stderr
+    subprocess.run([tool, "--stages", "logits,embed", *arguments], check=True)
+    tensors = worked_examples.load_file(tmp_path / "a.trace" / "tensors.safetensors")
+    assert {name: tensor.shape[0] for name, tensor in tensors.items()} == {"0/embed": 3, "0/logits": 3, "1/embed": 1, "1/logits": 1}
