@@ -7,6 +7,7 @@
 
 #include "core/mapped_file.h"
 #include "io/decode.h"
+#include "io/json_text.h"
 
 namespace plumb {
 namespace {
@@ -15,6 +16,7 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxManifestBytes = std::size_t{64} << 20;
 constexpr std::size_t kMaxSteps = std::size_t{1} << 20;
+constexpr int kMaxDepth = 64;  // of arrays and objects: what is written again, in a message or for a report, is written recursively
 
 Error bad(const std::string& where, const std::string& what) {
   return {ErrorCode::kCorrupt, where + ": " + what};
@@ -76,6 +78,7 @@ Result<std::vector<TraceStep>> steps_of(const json& object, const std::string& w
 }
 
 Result<TraceManifest> parse_manifest(const std::string& text, const std::string& where) {
+  PLUMB_TRY_STATUS(check_json(text, where, kMaxDepth));
   const json root = json::parse(text, nullptr, false);
   if (!root.is_object()) return bad(where, "is not a JSON object");
   if (text_of(root, "format") != "plumb-trace/1") {

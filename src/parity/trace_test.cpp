@@ -1,0 +1,43 @@
+// Manifests from a stranger: refused in one sentence where nothing can be made of them.
+#include "parity/trace.h"
+
+#include <gtest/gtest.h>
+
+#include "parity/trace_test_support.h"
+
+namespace plumb {
+namespace {
+
+// A trace of one tensor whose manifest is `text`.
+Result<Trace> open_with(const std::string& text) {
+  const std::filesystem::path folder =
+      std::filesystem::path(::testing::TempDir()) / ("plumb-manifest-" + std::to_string(::getpid()) + ".trace");
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "manifest.json") << text;
+  auto writer = SafetensorsWriter::create(folder / "tensors.safetensors", {{"0/logits", DType::kF32, {1, 2}}}, {});
+  EXPECT_TRUE(writer.ok() && writer.value().write(0, std::vector<double>{1, 2}).ok() && writer.value().finish().ok());
+  auto trace = Trace::open(folder);
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);
+  return trace;
+}
+
+std::string manifest(const std::string& more, const std::string& token_ids = "[1,2]", const std::string& steps = R"([{"first":0,"count":2}])") {
+  return R"({"format":"plumb-trace/1",)" + more + R"("token_ids":)" + token_ids + R"(,"steps":)" + steps + "}";
+}
+
+TEST(TraceManifest, ThatNestsDeeplyIsRefused) {
+  constexpr std::size_t kDeep = 1'000'000;  // a stack of 8 MiB holds no such recursion
+  const std::string deep = std::string(kDeep, '[') + std::string(kDeep, ']');
+  EXPECT_TRUE(open_with(manifest("")).ok());
+  EXPECT_TRUE(open_with(manifest(R"("model":{"config":{"rope_scaling":{"type":[[1]]}}},)")).ok());
+  for (const std::string& text : {manifest(R"("model":{"config":{"a":)" + deep + "}},"), manifest(R"("sampler":)" + deep + ","),
+                                  manifest("", "[" + deep + "]")}) {
+    const auto trace = open_with(text);
+    ASSERT_FALSE(trace.ok());
+    EXPECT_NE(trace.error().message.find("manifest.json: nests deeper than 64 levels of JSON"), std::string::npos) << trace.error().message;
+  }
+}
+
+}  // namespace
+}  // namespace plumb
