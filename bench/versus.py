@@ -108,11 +108,12 @@ def markdown(arguments, measured):
     load = os.getloadavg()[1]
     alone = [run([arguments.plumb, "bench", "-r", 3, "-t", t, "-o", "json"]) for t in sorted({1, arguments.threads})]
     machine, peer = reports[0], arguments.peer_name
+    paths = "`, `".join(dict.fromkeys(row["path"] for report in reports for row in report["rows"]))  # one for each kind of file
     settings = f"{peer} {arguments.peer_options}".strip()
     lines = [f"{datetime.date.today()}, {machine['processor']}, {machine['cores']} cores, {memory:.0f} GiB, {platform.system()} "
              f"{platform.release()}; {cpu_flags()}. Load average over the last 5 minutes: {load:.1f}.", "",
              f"{arguments.pairs} pairs of runs in the order ABBA, {arguments.threads} threads; each cell is the median "
-             f"(lowest to highest). Plumb: `{machine['rows'][0]['path']}`. Peer: {settings}.", "",
+             f"(lowest to highest). Plumb: `{paths}`. Peer: {settings}.", "",
              f"| file | test | Plumb / {peer} | ceiling | Plumb, % of it | {peer}, % of it |", "|---|---|---|---|---|---|"]
     for file, pairs in measured.items():
         lines += rows_of(file, pairs)

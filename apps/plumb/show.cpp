@@ -52,31 +52,30 @@ struct Memory {
   std::uint64_t state_bytes_per_token;
   std::uint64_t fixed_state_bytes;  // however long the sequence is
   std::int64_t context;
-  std::uint64_t state_value_bytes;
+  std::uint64_t state_numbers_per_token = 0;
 
   std::uint64_t state_bytes() const {
     return state_bytes_per_token * static_cast<std::uint64_t>(context) + fixed_state_bytes;
   }
 };
 
-Memory count_memory(const Model& model, ExecutorKind executor, std::int64_t context) {
+Memory count_memory(const Session& session, std::int64_t context) {
+  const Model& model = *session.model;
   Memory memory = {.weight_bytes = 0,
                    .parameters = 0,
                    .state_bytes_per_token = 0,
                    .fixed_state_bytes = 0,
-                   .context = context > 0 ? context : model.config->max_position_embeddings,
-                   .state_value_bytes = 0};
+                   .context = context > 0 ? context : model.config->max_position_embeddings};
   for (const WeightPtr& weight : model.network.weights) {
     memory.weight_bytes += weight->stored_bytes();
     memory.parameters += weight->rows() * weight->row_length();
   }
-  // The reference executor holds state as doubles, whatever it rounds them to.
-  memory.state_value_bytes = executor == ExecutorKind::kCpu ? sizeof(float) : sizeof(double);
-  for (const State& state : model.network.graph.states) {
-    memory.state_bytes_per_token +=
-        static_cast<std::uint64_t>(size(state).per_token) * memory.state_value_bytes;
-    memory.fixed_state_bytes +=
-        static_cast<std::uint64_t>(size(state).fixed) * memory.state_value_bytes;
+  for (std::size_t i = 0; i < model.network.graph.states.size(); ++i) {
+    const StateBytes bytes = session.executor->bytes_of(i);
+    const StateSize numbers = size(model.network.graph.states[i]);
+    memory.state_bytes_per_token += bytes.per_token;
+    memory.fixed_state_bytes += bytes.fixed;
+    memory.state_numbers_per_token += static_cast<std::uint64_t>(numbers.per_token);
   }
   return memory;
 }
@@ -113,13 +112,18 @@ std::string configuration_text(const Model& model) {
 }
 
 std::string memory_text(const Memory& memory) {
+  std::string each;
+  if (memory.state_numbers_per_token > 0) {
+    each = fmt::format(" ({:.3g} bytes a number)",
+                       static_cast<double>(memory.state_bytes_per_token) / static_cast<double>(memory.state_numbers_per_token));
+  }
   return fmt::format(
-      "Memory (state of {} bytes a value)\n"
+      "Memory\n"
       "  {:<28} {}, {} parameters\n"
-      "  {:<28} {} for each token, {} once\n"
+      "  {:<28} {} for each token{}, {} once\n"
       "  {:<28} {} with a context of {} tokens\n",
-      memory.state_value_bytes, "weights, as stored", byte_text(memory.weight_bytes), memory.parameters, "state",
-      byte_text(memory.state_bytes_per_token), byte_text(memory.fixed_state_bytes), "both",
+      "weights, as stored", byte_text(memory.weight_bytes), memory.parameters, "state",
+      byte_text(memory.state_bytes_per_token), each, byte_text(memory.fixed_state_bytes), "both",
       byte_text(memory.weight_bytes + memory.state_bytes()), memory.context);
 }
 
@@ -163,7 +167,7 @@ Result<int> execute(const Options& options) {
             options.model ? Result<std::filesystem::path>(*options.model) : builtin_model());
   PLUMB_TRY(const Session session, open_session(path, options.engine, options.choice));
   const Model& model = *session.model;
-  const Memory memory = count_memory(model, session.kind, options.context);
+  const Memory memory = count_memory(session, options.context);
   if (options.json) {
     PLUMB_TRY_STATUS(print_json(model_json(session, memory), 1));
     return kDone;

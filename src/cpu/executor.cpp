@@ -10,6 +10,7 @@
 #include "cpu/cache_type.h"
 #include "cpu/multiply.h"
 #include "cpu/ops/ops.h"
+#include "cpu/path_words.h"
 #include "cpu/plan.h"
 
 namespace plumb::cpu {
@@ -95,32 +96,21 @@ class CpuExecutor final : public Executor {
   std::string path_of(std::size_t param) const override {
     const auto& matrix = plan_.matrices[param];
     if (matrix == nullptr) return {};
-    return matrix->path() + ", " + activations_of(*matrix);
+    return matrix->path() + ", " + activation_words(activations_for(*matrix, options_.activations, kernels_));
+  }
+
+  StateBytes bytes_of(std::size_t state) const override {
+    return cpu::bytes_of(network_.graph.states[state], caches_[state]);
   }
 
   std::string describe() const override {
     return "cpu executor, " + std::string(to_string(options_.isa)) + ", " +
-           std::string(to_string(options_.activations)) + " activations, " + cache_words() +
+           std::string(to_string(options_.activations)) + " activations (" +
+           computed_words(network_.graph, plan_, rounded_attention_, options_.activations, kernels_) + "), " + cache_words() +
            std::to_string(pool_.threads()) + (pool_.threads() == 1 ? " thread" : " threads");
   }
 
  private:
-  std::string activations_of(const Matrix& matrix) const {
-    switch (activations_for(matrix, options_.activations, kernels_)) {
-      case ActivationForm::kInt8:
-        return "int8 activations";
-      case ActivationForm::kInt16:
-        return "int16 activations";
-      case ActivationForm::kBf16:
-        return "bfloat16 activations";
-      case ActivationForm::kSplit:
-        return "float32 activations in three terms of bfloat16";
-      case ActivationForm::kFloat:
-        break;
-    }
-    return "float32 activations";
-  }
-
   std::string cache_words() const {
     return options_.cache == CacheType::kF32 ? "" : std::string(to_string(options_.cache)) + " cache, ";
   }

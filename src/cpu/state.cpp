@@ -95,4 +95,12 @@ StateValue empty_state(const State& state, CacheType type) {
   return std::visit(Empty{type}, state.kind);
 }
 
+StateBytes bytes_of(const State& state, CacheType type) {
+  if (const auto* kept = std::get_if<KeyValueState>(&state.kind)) {
+    const std::int64_t block = kept->heads * (cache_block_bytes(type, kept->key_dim) + cache_block_bytes(type, kept->value_dim));
+    return {.per_token = static_cast<std::uint64_t>(block / kKeyBlock), .fixed = 0};
+  }
+  return bytes_of(state, sizeof(float));
+}
+
 }  // namespace plumb::cpu

@@ -7,6 +7,7 @@
 
 #include "cpu/kernels/kernels.h"
 #include "cpu/memory.h"
+#include "graph/executor.h"
 #include "graph/graph.h"
 
 namespace plumb::cpu {
@@ -80,5 +81,8 @@ using StateValue = std::variant<KeyValueBlocks, ConvolutionRows, RecurrentMatric
 
 // `type` is that of keys and values.
 StateValue empty_state(const State& state, CacheType type);
+
+// What it keeps of a sequence; a last block that is not full is counted by its tokens.
+StateBytes bytes_of(const State& state, CacheType type);
 
 }  // namespace plumb::cpu

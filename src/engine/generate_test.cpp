@@ -55,6 +55,7 @@ class ScriptedExecutor final : public Executor {
     return logits;
   }
 
+  StateBytes bytes_of(std::size_t) const override { return {}; }
   std::string describe() const override { return "scripted"; }
 
   mutable std::vector<std::vector<std::int32_t>> forwards;

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "graph/print.h"
+
 namespace plumb {
 namespace {
 
@@ -34,6 +36,12 @@ Result<BoundGraph> bind(Graph graph, WeightMap& map) {
   }
   PLUMB_TRY_STATUS(map.finish());
   return bound;
+}
+
+StateBytes bytes_of(const State& state, std::size_t element) {
+  const StateSize numbers = size(state);
+  return {.per_token = static_cast<std::uint64_t>(numbers.per_token) * element,
+          .fixed = static_cast<std::uint64_t>(numbers.fixed) * element};
 }
 
 Result<std::vector<Tensor>> Executor::forward_batch(std::span<const BatchItem> items,

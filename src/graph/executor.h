@@ -27,6 +27,15 @@ struct BoundGraph {
 // over.
 Result<BoundGraph> bind(Graph graph, WeightMap& map);
 
+// What a sequence keeps of one state.
+struct StateBytes {
+  std::uint64_t per_token;
+  std::uint64_t fixed;  // however long the sequence is
+};
+
+// Where each of its numbers takes `element` bytes.
+StateBytes bytes_of(const State& state, std::size_t element);
+
 // What one sequence remembers. Belongs to the executor that made it; one forward pass at a time.
 class Sequence {
  public:
@@ -79,6 +88,8 @@ class Executor {
   virtual void prepare() const {}
   // How the parameter of this index is stored while it runs, for people; "" where that is as in the file.
   virtual std::string path_of(std::size_t /*param*/) const { return {}; }
+  // What a sequence keeps of the graph's state of this index.
+  virtual StateBytes bytes_of(std::size_t state) const = 0;
   virtual std::string describe() const = 0;  // the path that runs: "reference, fp32, 2 threads"
 };
 

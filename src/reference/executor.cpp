@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "core/check.h"
+#include "reference/int16.h"
 #include "reference/stage.h"
 
 namespace plumb {
@@ -36,6 +37,8 @@ class ReferenceExecutor final : public Executor {
     }
     last_use_[static_cast<std::size_t>(network.graph.logits.stage)] = stages.size();
     vocab_ = network.graph.output(network.graph.logits).shape[0];
+    for (std::size_t i = 0; i < stages.size(); ++i)
+      float_attention_.push_back(reference::attends_in_float(network, i));
   }
 
   std::unique_ptr<Sequence> start() const override {
@@ -48,6 +51,11 @@ class ReferenceExecutor final : public Executor {
 
   Result<Tensor> forward(Sequence& sequence, std::span<const std::int32_t> ids,
                          const ForwardOptions& options) const override;
+
+  // As doubles, whatever they are rounded to.
+  StateBytes bytes_of(std::size_t state) const override {
+    return plumb::bytes_of(network_.graph.states[state], sizeof(double));
+  }
 
   std::string describe() const override {
     return "reference executor, " + std::string(to_string(numerics_.precision())) + ", " +
@@ -66,6 +74,7 @@ class ReferenceExecutor final : public Executor {
   mutable std::mutex one_at_a_time_;
   std::vector<std::size_t> last_use_;  // by stage: the last stage that reads it
   std::int64_t vocab_ = 0;
+  std::vector<bool> float_attention_;  // by stage
 };
 
 bool any_wanted(const StageObserver* observer, const Stage& stage) {
@@ -130,7 +139,7 @@ Tensor ReferenceExecutor::run_chunk(ReferenceSequence& sequence, std::span<const
       }
     }
     const bool wanted = any_wanted(options.observer, stage);
-    compute(i, sequence, {numerics_, &pool_, known_length, wanted}, values);
+    compute(i, sequence, {numerics_, &pool_, known_length, wanted, float_attention_[i]}, values);
     for (std::size_t o = 0; wanted && o < stage.outputs.size(); ++o) {
       if (options.observer->wants(stage.outputs[o].name))
         options.observer->observe(stage.outputs[o].name, values[i][o]);

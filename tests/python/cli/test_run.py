@@ -13,7 +13,8 @@ def test_run_streams_text_and_prints_statistics(plumb):
     assert answer.out.endswith("\n")
     lines = answer.err.splitlines()
     assert re.fullmatch(r"\[prompt 5 tokens, [\d.]+ tokens/s; generated \d+ tokens, [\d.]+ tokens/s; stop; "
-                        r"cpu executor, \w+, auto activations, \d+ threads?\]", lines[-1]), answer.err
+                        r"cpu executor, \w+, auto activations \(products: (int16; attention: int16|float32.*; attention: float32)\), \d+ threads?\]",
+                        lines[-1]), answer.err
     for reference in (("--executor", "reference"), ("--precision", "fp32")):
         answer = plumb("run", PROMPT, *reference)
         assert "; reference executor, fp32, " in answer.err and answer.out.startswith(" Paris")
