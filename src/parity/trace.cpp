@@ -2,6 +2,7 @@
 // is checked.
 #include "parity/trace.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -139,7 +140,14 @@ Result<Trace> Trace::open(const std::filesystem::path& folder) {
 }
 
 Trace::Trace(TraceManifest manifest, std::shared_ptr<const TensorSource> source)
-    : manifest_(std::move(manifest)), source_(std::move(source)) {}
+    : manifest_(std::move(manifest)), source_(std::move(source)), ids_(manifest_.token_ids) {
+  ids_.insert(ids_.end(), manifest_.generated.begin(), manifest_.generated.end());
+  std::int64_t fed = 0;
+  for (const TraceStep& step : manifest_.steps) {
+    fed_before_.push_back(fed);
+    fed = std::min(fed + step.count, std::ssize(ids_) + 1);  // what is beyond the ids is not known
+  }
+}
 
 const StoredTensor* Trace::find(std::size_t step, std::string_view stage) const {
   return source_->find(std::to_string(step) + "/" + std::string(stage));
@@ -152,14 +160,11 @@ Tensor Trace::read(const StoredTensor& stored) {
 }
 
 std::vector<std::int32_t> Trace::fed_ids(std::size_t step) const {
-  std::int64_t skipped = 0;
-  for (std::size_t i = 0; i < step && i < manifest_.steps.size(); ++i)
-    skipped += manifest_.steps[i].count;
-  std::vector<std::int32_t> all = manifest_.token_ids;
-  all.insert(all.end(), manifest_.generated.begin(), manifest_.generated.end());
-  const std::int64_t count = step < manifest_.steps.size() ? manifest_.steps[step].count : 0;
-  if (skipped + count > static_cast<std::int64_t>(all.size())) return {};
-  return {all.begin() + skipped, all.begin() + skipped + count};
+  if (step >= fed_before_.size()) return {};
+  const std::int64_t first = fed_before_[step];
+  const std::int64_t count = manifest_.steps[step].count;
+  if (count > std::ssize(ids_) - first) return {};
+  return {ids_.begin() + first, ids_.begin() + first + count};
 }
 
 std::shared_ptr<const CapturedValue> Trace::value(std::size_t step, std::string_view stage) const {

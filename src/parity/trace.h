@@ -69,6 +69,8 @@ class Trace final : public Captured {
 
   TraceManifest manifest_;
   std::shared_ptr<const TensorSource> source_;
+  std::vector<std::int32_t> ids_;         // of the prompt and of what was generated
+  std::vector<std::int64_t> fed_before_;  // by step: how many of them earlier steps fed
 };
 
 }  // namespace plumb

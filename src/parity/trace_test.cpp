@@ -1,4 +1,4 @@
-// Manifests from a stranger: refused in one sentence where nothing can be made of them.
+// Manifests from a stranger: refused in one sentence where nothing can be made of them, and read without a wait.
 #include "parity/trace.h"
 
 #include <gtest/gtest.h>
@@ -37,6 +37,19 @@ TEST(TraceManifest, ThatNestsDeeplyIsRefused) {
     ASSERT_FALSE(trace.ok());
     EXPECT_NE(trace.error().message.find("manifest.json: nests deeper than 64 levels of JSON"), std::string::npos) << trace.error().message;
   }
+}
+
+TEST(TraceManifest, StepsThatFeedMoreThanTheIdsAreKnownToAPoint) {
+  std::string steps = R"([{"first":0,"count":2},{"first":2,"count":3})";
+  for (int i = 0; i < 50'000; ++i)
+    steps += R"(,{"first":0,"count":1099511627776})";
+  const auto trace = open_with(manifest(R"("generated":[7,8,9,10],)", "[5,6]", steps + "]"));
+  ASSERT_TRUE(trace.ok());
+  EXPECT_EQ(trace.value().fed_ids(0), (std::vector<std::int32_t>{5, 6}));
+  EXPECT_EQ(trace.value().fed_ids(1), (std::vector<std::int32_t>{7, 8, 9}));
+  for (std::size_t step = 2; step < trace.value().steps().size(); ++step)
+    ASSERT_TRUE(trace.value().fed_ids(step).empty());
+  EXPECT_TRUE(trace.value().fed_ids(trace.value().steps().size()).empty());
 }
 
 }  // namespace
