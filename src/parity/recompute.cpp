@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "parity/choices.h"
+#include "reference/int16.h"
 
 namespace plumb {
 namespace {
@@ -219,8 +220,8 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
   const auto other = patch(step).computations.find(index);
   const bool own = stage.operation.index() ==
                    network_.graph.stages[static_cast<std::size_t>(index)].operation.index();
-  auto result = own && other != patch(step).computations.end() ? other->second(stage, given, context(step))
-                                                                : run_stage(stage, given, context(step));
+  auto result = own && other != patch(step).computations.end() ? other->second(stage, given, context(step, index))
+                                                                : run_stage(stage, given, context(step, index));
   if (!stage.states.empty()) states_after_[key] = std::move(states);
   if (const int choice = choice_of(stage); choice >= 0) {
     if (const auto theirs = captured(step, {index, choice}))
@@ -255,8 +256,9 @@ StageOperands Recompute::operands(std::size_t step, int index, std::vector<State
   return given;
 }
 
-StageContext Recompute::context(std::size_t step) const {
-  return {.numerics = numerics_, .pool = &pool_, .known_length = captured_.known_length(step), .all_outputs = true};
+StageContext Recompute::context(std::size_t step, int index) const {
+  return {.numerics = numerics_, .pool = &pool_, .known_length = captured_.known_length(step), .all_outputs = true,
+          .float_attention = reference::attends_in_float(network_, static_cast<std::size_t>(index))};
 }
 
 // What comes out as in the base, bit by bit, differs no more: nor does what follows. A state may differ all the same.
@@ -328,7 +330,7 @@ void Recompute::run_together(std::span<Recompute* const> lanes, std::size_t step
   StageOperands together{.inputs = {}, .weights = given[0].weights, .states = {}};
   for (const Tensor& input : inputs)
     together.inputs.push_back(&input);
-  const auto results = run_stage(joined[0]->stage_in(step, index), together, joined[0]->context(step));
+  const auto results = run_stage(joined[0]->stage_in(step, index), together, joined[0]->context(step, index));
   std::int64_t first = 0;
   for (std::size_t i = 0; i < joined.size(); ++i) {
     const std::int64_t tokens = given[i].inputs[0]->tokens();

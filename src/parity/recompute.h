@@ -63,6 +63,9 @@ class Recompute {
   // Another patch from step 1 on; null: the same. It must outlive this.
   void set_later(const Patch* later) { later_ = later; }
 
+  // Whether something is changed in this step.
+  bool patched(std::size_t step) const { return !patch(step).empty(); }
+
   // The captured value of an output, or nothing.
   std::shared_ptr<const CapturedValue> captured(std::size_t step, Value value);
 
@@ -81,7 +84,7 @@ class Recompute {
   std::vector<StateValue> states_before(std::size_t step, int stage);
   StageOperands operands(std::size_t step, int index, std::vector<StateValue>& states);
   bool cuts(std::size_t step, int index) const;
-  StageContext context(std::size_t step) const;
+  StageContext context(std::size_t step, int index) const;
   bool due(std::size_t step, int stage);
   // Whether the stage is the network's own and takes each token by itself.
   bool may_join(std::size_t step, int stage);

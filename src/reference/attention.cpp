@@ -39,13 +39,13 @@ void softmax(std::span<double> scores, std::optional<double> sink, WeightPrecisi
 namespace {
 
 void append(KeyValueCache& cache, const Tensor& k, const Tensor& v, const Tensor& positions,
-            const Numerics& numerics) {
+            const Numerics& numerics, bool int16) {
   const auto grow = [&](Tensor& held, const Tensor& added, Int16Rows rows) {
     const auto before = held.data.size();
     for (const double value : added.data)
       held.data.push_back(numerics.ggml() ? as_half(value) : value);
     held.shape[0] += added.tokens();
-    if (numerics.precision() == Precision::kCpuInt16)
+    if (int16)
       round_int16(std::span(held.data).subspan(before), added.shape.back(), rows);
   };
   grow(cache.keys, k, Int16Rows::kByLength);
@@ -130,7 +130,8 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
   const Tensor& positions = *operands.inputs[3];
   const Numerics& numerics = context.numerics;
   auto& cache = std::get<KeyValueCache>(*operands.states[0]);
-  append(cache, *operands.inputs[1], *operands.inputs[2], positions, numerics);
+  const bool int16 = numerics.precision() == Precision::kCpuInt16 && !context.float_attention;
+  append(cache, *operands.inputs[1], *operands.inputs[2], positions, numerics, int16);
 
   const auto heads = static_cast<std::size_t>(q.shape[1]);
   const auto key_dim = static_cast<std::size_t>(q.shape[2]);
@@ -140,7 +141,6 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
   const std::vector<double> sinks =
       op.sinks ? read_vector(*operands.weights[0], numerics) : std::vector<double>{};
   const bool keep = context.all_outputs;
-  const bool int16 = numerics.precision() == Precision::kCpuInt16;
   const Tensor changed = numerics.mlx() || numerics.ggml() || int16 ? queries_of(op, q, numerics) : Tensor();
   const double* queries = changed.data.empty() ? q.data.data() : changed.data.data();
   const Shape matrix = {q.tokens(), q.shape[1], keep ? static_cast<std::int64_t>(keys) : 0};

@@ -6,6 +6,8 @@
 #include <limits>
 #include <vector>
 
+#include "reference/ggml.h"
+
 namespace plumb::reference {
 namespace {
 
@@ -62,6 +64,19 @@ void round_blocks(std::span<double> row, const F& scale_of) {
 
 bool is_cpu_int16(DType type) {
   return type == DType::kBF16 || type == DType::kF16;
+}
+
+bool attends_in_float(const BoundGraph& network, std::size_t stage) {
+  const auto& stages = network.graph.stages;
+  if (!std::holds_alternative<Attend>(stages[stage].operation)) return false;
+  auto at = static_cast<std::size_t>(stages[stage].inputs[2].stage);
+  while (!std::holds_alternative<Linear>(stages[at].operation)) {
+    if (stages[at].inputs.empty()) return true;
+    at = static_cast<std::size_t>(stages[at].inputs[0].stage);
+  }
+  const WeightPtr& weight = network.weights[static_cast<std::size_t>(stages[at].params[0])];
+  const auto type = weight == nullptr ? std::nullopt : weight->element_type();
+  return !type || !(is_cpu_int8(*type) || is_cpu_int16(*type));
 }
 
 void round_int16_weights(std::span<double> row) {

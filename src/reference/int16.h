@@ -9,12 +9,15 @@
 #include <span>
 
 #include "core/dtype.h"
+#include "graph/executor.h"
 #include "graph/tensor.h"
 
 namespace plumb::reference {
 
 // Types whose products are from codes of 16 bits.
 bool is_cpu_int16(DType type);
+// Whether an attention stage stays in float32: where the projection of its values does, whose weights are FP8, say, or integers with offsets.
+bool attends_in_float(const BoundGraph& network, std::size_t stage);
 // A row of such a weight, or of activations that meet it, becomes codes times their blocks' scales.
 void round_int16_weights(std::span<double> row);
 void round_int16_activations(std::span<double> row);

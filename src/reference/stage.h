@@ -61,6 +61,7 @@ struct StageContext {
                               // (dynamic rotary scaling)
   bool all_outputs;  // false: outputs that only observers read (scores, probabilities of attention)
                      // stay empty
+  bool float_attention = false;  // where attention may be from integers (cpu-int16), it is not (int16.h)
 };
 
 // The operands of one stage, in the order of Stage::inputs, ::params and ::states. States are read

@@ -8,6 +8,7 @@ import time
 import gguf
 import numpy as np
 import pytest
+from gguf_files import rewrite
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 DEMO = REPOSITORY / "models" / "demo"
@@ -64,17 +65,7 @@ def test_errors_are_one_sentence(plumb_binary, tmp_path):
 
 def _split(source, folder, tensors):
     """The file in parts of so many tensors, as the `gguf` package splits; the first part."""
-    reader = gguf.GGUFReader(source)
-    writer = gguf.GGUFWriter(folder / "model.gguf", reader.get_field("general.architecture").contents(), split_max_tensors=tensors)
-    for field in reader.fields.values():
-        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
-            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=field.types[-1] if len(field.types) > 1 else None)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    rewrite(source, folder / "model.gguf", split_max_tensors=tensors)
     parts = sorted(folder.glob("model-*.gguf"))
     assert len(parts) > 2
     return parts[0]

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import checkpoints
+import gguf
 import mlx.core as mx
 import numpy as np
 import plumb as package
@@ -15,6 +16,7 @@ import pytest
 import torch
 from capture_models import load as load_transformers
 from capture_models import run as run_transformers
+from gguf_files import rewrite, with_matrices_as
 from mlx_forms import as_mlx_reads_it
 from safetensors.numpy import load_file, save_file
 from test_capture_mlx import load as load_mlx
@@ -195,10 +197,33 @@ def test_rare_forms_meet_int8_as_the_profile_says(plumb_binary, tmp_path, shared
         assert_cpu_benign(plumb_binary, gguf, tmp_path / "best.trace")
 
 
-def assert_cpu_benign(plumb_binary, model, out, *options):
+@pytest.mark.parametrize("kind", ["TQ1_0", "TQ2_0"])
+def test_ternary_digits_meet_int8_as_the_profile_says(plumb_binary, tmp_path, kind):
+    """One is decoded to integers each time it is used, the other lies in panels."""
+    model = tmp_path / "model.gguf"
+    subprocess.run([plumb_binary, "convert", checkpoints.folder("demo-qwen3"), tmp_path / "f32.gguf", "--type", "F32"], capture_output=True, check=True)
+    rewrite(tmp_path / "f32.gguf", model, with_matrices_as(gguf.GGMLQuantizationType[kind]))
+    assert_cpu_benign(plumb_binary, model, tmp_path / "portable.trace", "--isa", "portable")
+    assert_cpu_benign(plumb_binary, model, tmp_path / "best.trace")
+
+
+@pytest.mark.parametrize("folder", ["quantised/qwen3-fp8-block", "quantised/llama-ct-int4-g32-zp", "mlx/qwen3-q3", "mlx/olmoe-q4"])
+def test_what_meets_float32_is_told_from_a_head_of_two_bytes(plumb_binary, tmp_path, folder):
+    """FP8, and integers with scales and offsets beside them: their activations are not rounded, nor is attention, but the head's may be."""
+    out = tmp_path / "cpu.trace"
+    assert_cpu_benign(plumb_binary, DATA / folder, tmp_path / "portable.trace", "--isa", "portable", profiles={"fp32"})
+    for stages in ([], ["--stages", "logits"]):
+        command = [plumb_binary, "trace", DATA / folder, "--ids", "5,17,42,33,8,21", "--executor", "cpu", "--steps", "2", "--out", out, "--force", *stages]
+        subprocess.run(command, capture_output=True, check=True)
+        codes = "int16" in json.loads((out / "manifest.json").read_text())["engine"]["settings"]["path"]
+        profiles = assert_benign(plumb_binary, out, DATA / folder)
+        assert stages or set(profiles) == {"cpu-int16" if codes else "fp32"}
+
+
+def assert_cpu_benign(plumb_binary, model, out, *options, profiles=None):
     command = [plumb_binary, "trace", model, "--ids", "5,17,42,33,8,21", "--executor", "cpu", "--steps", "2", "--out", out, *options]
     subprocess.run(command, capture_output=True, check=True)
-    assert set(assert_benign(plumb_binary, out, model)) == {attention_profile(out)}
+    assert set(assert_benign(plumb_binary, out, model)) == (profiles or {attention_profile(out)})
 
 
 @pytest.mark.parametrize(("name", "kind"), [("llama", "BF16"), ("qwen3", "F16"), ("demo-qwen3", "BF16"), ("olmoe", "BF16"), ("qwen3_5", None)])
