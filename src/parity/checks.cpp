@@ -129,6 +129,17 @@ bool over_keys(const Stage& stage, int output) {
                         std::holds_alternative<AttendShared>(stage.operation));
 }
 
+// Whether a number of the suspect's is none of ours: something was divided by a field that a hypothesis has as 0, say. Such a hypothesis explains
+// nothing, however much its other elements are like the suspect's. A score of -inf is masked.
+bool loses_numbers(const Tensor& suspect, const Tensor& ours, bool scores) {
+  if (suspect.shape != ours.shape) return false;
+  for (std::size_t i = 0; i < ours.data.size(); ++i) {
+    const double value = ours.data[i];
+    if (!std::isfinite(value) && std::isfinite(suspect.data[i]) && !(scores && value < 0)) return true;
+  }
+  return false;
+}
+
 // Entries that a choice yields: another number of them than ours is a fault of the choice, not a trace that cannot be read.
 bool chosen_entries(const Stage& stage, int output) {
   return (std::holds_alternative<Router>(stage.operation) && output > 0) ||
@@ -384,8 +395,10 @@ Residual Checker::compared(const Check& check, Recompute& recompute) const {
     return choice_residual(held, recompute.computed(check.step, {check.value.stage, 0}), noise);
   }
   const Tensor value = reported(check, recompute.computed(check.step, check.value));
-  if (over_keys(stage, check.value.output))
-    return keyed_residual(held, value, check.value.output == 0);
+  const bool keyed = over_keys(stage, check.value.output);
+  const bool scores = keyed && check.value.output == 0;
+  if (recompute.patched(check.step) && loses_numbers(held, value, scores)) return kIncomparable;
+  if (keyed) return keyed_residual(held, value, scores);
   return value.shape == held.shape ? residual(held, value) : kIncomparable;
 }
 
