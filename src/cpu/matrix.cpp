@@ -150,7 +150,8 @@ void Matrix::pack_scaled_panel(const Kernels& kernels, std::int64_t index, std::
       first[unit] = static_cast<float>(decoded[static_cast<std::size_t>(unit * kFp8Block / form.group)]) * row.factor;
     scales[r] = reinterpret_cast<const std::uint8_t*>(first);
   }
-  kernels.pack_scaled(*form_, {.codes = codes, .scales = scales, .factors = factors, .offsets = nullptr}, columns_, to);
+  kernels.pack_scaled(*form_, {.codes = codes, .scales = scales, .factors = factors, .offsets = nullptr, .finite_powers = weight_->scaled_form()->finite_powers},
+                      columns_, to);
 }
 
 void Matrix::pack_integer_panel(const Kernels& kernels, std::int64_t index, std::uint8_t* to) const {

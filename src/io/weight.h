@@ -34,6 +34,7 @@ struct ScaledForm {
   ScaledCodes codes;
   DType scales;
   std::int64_t group;  // columns that share a scale; the last ones of a row may be fewer
+  bool finite_powers = false;  // an E8M0 of 255 is 2^128, not no number
 
   bool operator==(const ScaledForm&) const = default;
 };

@@ -45,7 +45,7 @@ enum class PanelForm : std::uint8_t {
   kQ5_K,  // as kQ4_K, then 8 times 32 groups of 4 bytes: bit b is the fifth of columns 32 b + 4 j
   kQ6_K,  // 256 columns: 32 half d, 16 times 32 scales (int8), then for each half 16 times 32 groups of 4 bytes of low
           // nibbles and 8 times 32 groups of 4 bytes of high pairs of bits
-  kMXFP4,   // 32 columns: 32 scales, each a byte that means half of 2^(byte - 127), then as kQ4_0, where a nibble chooses of E2M1 doubled
+  kMXFP4,   // 32 columns: 32 scales, each a byte that means half of 2^(byte - 127), 255 no number, then as kQ4_0, where a nibble chooses of E2M1 doubled
   kNVFP4,   // 32 columns: for each 16 of them 32 scales, each the eight bits of a half behind its sign, then as kMXFP4; behind all
             // columns 32 float factors
   kIQ4_NL,  // as kQ4_0, where a nibble chooses of sixteen values
@@ -126,6 +126,7 @@ struct ScaledRows {
   const std::uint8_t* const* scales;   // [kPanelRows]: of kMXFP4 E8M0, of kNVFP4 E4M3, of others floats, of kFP8 one for each unit
   const float* factors;                // [kPanelRows], of kNVFP4
   const std::uint8_t* const* offsets;  // [kPanelRows], of kOffsetIntegers: floats
+  bool finite_powers = false;          // of kMXFP4: a scale of 255 is 2^128
 };
 
 // Rows of activations as int8: codes[t * stride + k] * scales[t * groups + k / kActivationGroup].

@@ -33,8 +33,10 @@ struct Global {
   bool divides = false;
 };
 
+// `finite_powers`: transformers (integrations/mxfp4.py) reads gpt-oss's scales as exponents, 255 too. torch.float8_e8m0fnu, in which the others are
+// read, has no number there.
 Formed e2m1_parameter(std::string name, const FormFiles& files, const StoredTensor& codes,
-                      const StoredTensor& scales, Global global) {
+                      const StoredTensor& scales, Global global, bool finite_powers = false) {
   const bool nv = global.tensor != nullptr;
   const auto shape = unpacked_shape(codes.shape, codes.shape.size() == 4 ? 3 : 2);
   if (!shape) return broken(std::move(name), form_error(files, codes, "is not a matrix"), codes);
@@ -54,7 +56,8 @@ Formed e2m1_parameter(std::string name, const FormFiles& files, const StoredTens
                     .row_bytes = static_cast<std::uint64_t>(shape->back() / 2),
                     .decode_row = decode_e2m1_row,
                     .scales = grid.value(),
-                    .kind = ScaledCodes::kE2M1};
+                    .kind = ScaledCodes::kE2M1,
+                    .finite_powers = finite_powers};
   std::vector<const StoredTensor*> tensors = {&codes, &scales};
   if (nv) {
     const auto value = scalar_of(files, *global.tensor);
@@ -73,7 +76,7 @@ std::optional<Formed> gpt_oss_mxfp4_form(const StoredTensor& codes, const FormFi
     return std::nullopt;
   const StoredTensor* scales = files.beside(*stem, "_scales");
   if (scales == nullptr) return without(codes.name, files, codes, std::string(*stem) + "_scales");
-  return e2m1_parameter(codes.name, files, codes, *scales, {});
+  return e2m1_parameter(codes.name, files, codes, *scales, {}, true);
 }
 
 std::optional<Formed> deepseek_mxfp4_form(const StoredTensor& codes, const FormFiles& files) {

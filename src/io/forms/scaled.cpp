@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "io/decode.h"
@@ -35,15 +36,16 @@ class ScaledWeight final : public FormWeight {
     const auto width = static_cast<std::size_t>(parts_.scales.column_block);
     for (std::size_t group = 0; group * width < out.size(); ++group) {
       const float zero = zero_of(row, group);
-      const float scale = scales[group] / parts_.divisor;
+      const bool beyond = parts_.finite_powers && std::isnan(scales[group]);  // 2^128, which no float32 is
+      const float scale = (beyond ? 0x1p127F : scales[group]) / parts_.divisor;
       for (double& value : out.subspan(group * width, std::min(width, out.size() - group * width)))
-        value = static_cast<double>((static_cast<float>(value) - zero) * scale * parts_.factor);
+        value = static_cast<double>((static_cast<float>(beyond ? 2 * value : value) - zero) * scale * parts_.factor);
     }
   }
 
   std::optional<ScaledForm> scaled_form() const override {
     if (!parts_.kind) return std::nullopt;
-    return ScaledForm{*parts_.kind, parts_.scales.dtype, parts_.scales.column_block};
+    return ScaledForm{*parts_.kind, parts_.scales.dtype, parts_.scales.column_block, parts_.finite_powers};
   }
   ScaledRow scaled_row(std::int64_t row) const override {
     const std::uint64_t first = static_cast<std::uint64_t>(row) * parts_.row_bytes;

@@ -62,6 +62,7 @@ struct ScaledParts {
   float divisor = 1;
   std::vector<std::int8_t> zeros = {};  // empty, or as many as there are scales
   std::optional<ScaledCodes> kind = std::nullopt;
+  bool finite_powers = false;  // as ScaledForm says
   std::optional<PackedIntegers> integers = std::nullopt;
 };
 

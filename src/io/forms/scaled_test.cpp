@@ -1,5 +1,8 @@
 // Each form from bytes laid out by hand: the order of nibbles and fields, the direction of scales, which scale holds for which
 // element, and what is refused.
+#include <cmath>
+#include <limits>
+
 #include "io/forms/form_test_support.h"
 
 namespace plumb {
@@ -82,6 +85,22 @@ TEST(Mxfp4Form, LowNibbleFirstAndScalesOf32) {
   WeightMap map = file.map();
   EXPECT_TRUE(map.take("a.weight", {1, 64}).ok() && map.take("b.weight", {1, 64}).ok());
   EXPECT_TRUE(map.finish().ok());
+}
+
+// What torch 2.13 says of float8_e8m0fnu, and transformers 5.x of gpt-oss's `_scales`.
+TEST(Mxfp4Form, AScaleOf255IsNoNumberButInGptOss) {
+  test::FormFile file;
+  file.add("a.weight", "I8", "[1,16]", e2m1_bytes(16)).add("a.scale", "F8_E8M0", "[1,1]", Bytes{255});
+  for (const double value : file.values("a.weight", {1, 32}))
+    EXPECT_TRUE(std::isnan(value));
+  Bytes codes = {0x10, 0x32, 0x54, 0x76, 0x98, 0xba};
+  codes.resize(16);
+  file.add("b_blocks", "U8", "[1,1,1,16]", codes).add("b_scales", "U8", "[1,1,1]", Bytes{255});
+  const Values values = file.values("b_blocks", {1, 1, 32});
+  ASSERT_EQ(values.size(), 32U);
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(Values(values.begin(), values.begin() + 12),
+            (Values{0, 0x1p127, kInfinity, kInfinity, kInfinity, kInfinity, kInfinity, kInfinity, 0, -0x1p127, -kInfinity, -kInfinity}));
 }
 
 // Experts [2, 4 rows, 1 block]: byte 0 of each row tells expert and row apart.
