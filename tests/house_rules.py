@@ -2,7 +2,7 @@
 """Holds the source to the order of the rooms (docs/architecture.md): python3 tests/house_rules.py ROOT
 
 The table of allowed edges is CMakeLists.txt itself: `plumb_room(NAME ROOMS …)` lists what NAME may include, each room of
-the list declared above it. Other rules: no aborts in the rooms that read what others wrote; an architecture is one file with
+the list declared above it. Other rules: no aborts in the rooms that read what others wrote; a type's name is one header's; an architecture is one file with
 a folder of test data, at most 90 lines when it is dense, 140 with experts, 250 with states or latents of its own. Files over
 500 lines are a warning. Each finding is one line, path:line: what
 is wrong.
@@ -22,6 +22,8 @@ LINE_LIMIT = 500
 MODEL_LINE_LIMITS = [(re.compile(r"delta_|attend_shared|latent"), 250), (re.compile(r"experts"), 140), (re.compile(""), 90)]
 WITHOUT_CHECKPOINT = {"mistral", "deepseek_v3"}  # no checkpoint of ours has these architectures: only the live tests against transformers do
 
+NAMESPACE = re.compile(r"^namespace(?: ([\w:]+))? \{")
+TYPE = re.compile(r"^(?:class|struct|enum(?: class)?) (?:alignas\(\w+\) )?(\w+)\b(?!::)[^;]*$")
 ROOM = re.compile(r"^\s*plumb_(?:room|models)\(\s*(\w+)(.*?)\)", re.MULTILINE | re.DOTALL)
 INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]')
 COMMENT_OR_LITERAL = re.compile(
@@ -93,6 +95,28 @@ def check_models(root, findings):
             findings.append(f"{relative}:{lines}: an architecture of its kind takes at most {limit} lines")
 
 
+def types_defined(text):
+    """(line, name with its namespaces) of each class, struct and enum that a header defines for others."""
+    spaces = []
+    for number, line in enumerate(without_comments_and_literals(text).splitlines(), 1):
+        if match := NAMESPACE.match(line):
+            spaces.append(match.group(1) or "(unnamed)")
+        elif line.startswith("}") and line.rstrip() == "}" and spaces:
+            spaces.pop()
+        elif (match := TYPE.match(line)) and "(unnamed)" not in spaces:
+            yield number, "::".join([*spaces, match.group(1)])
+
+
+def check_types(headers, findings):
+    """Two types of one name are one to the linker, which keeps the members of either: what one room destroys may be another's."""
+    first = {}
+    for path, text in headers:
+        for number, name in types_defined(text):
+            if name in first:
+                findings.append(f"{path}:{number}: {name} is defined in {first[name]} too")
+            first.setdefault(name, path)
+
+
 def sources(root, folder):
     found = (path for path in (root / folder).rglob("*") if path.suffix in {".cpp", ".h", ".inc"})
     return sorted(found)
@@ -100,7 +124,7 @@ def sources(root, folder):
 
 def check(root):
     """Findings and warnings for the tree at root."""
-    findings, warnings = [], []
+    findings, warnings, headers = [], [], []
     allowed = read_rooms(root, findings)
     known = set(allowed) | {path.name for path in (root / "src").iterdir() if path.is_dir()} | {"apps"}
     for path in [*sources(root, "src"), *sources(root, "apps"), *sources(root, "include")]:
@@ -116,6 +140,9 @@ def check(root):
             room = relative.parts[0]
             may_use = set(allowed) if room == "apps" else set()
         check_file(relative, text, room, may_use, known, findings, warnings)
+        if path.suffix == ".h":
+            headers.append((relative, text))
+    check_types(headers, findings)
     check_models(root, findings)
     return findings, warnings
 
@@ -155,6 +182,13 @@ def self_test():
         "long model with experts": ({"src/models/a.cpp": "b.experts();\n" * 141}, ["src/models/a.cpp:141: an architecture of its kind takes"]),
         "long hybrid model": ({"src/models/a.cpp": "experts latent\n" * 251}, ["src/models/a.cpp:251: an architecture of its kind takes"]),
         "a hybrid model": ({"src/models/a.cpp": "delta_net\n" * 250}, []),
+        "one name in two rooms": ({"src/core/b.h": "namespace plumb {\nclass A {\n};\n}  // namespace plumb\n",
+                                   "src/io/b.h": "namespace plumb {\nclass B;\nstruct A final : B {\n};\n}  // namespace plumb\n"},
+                                  ["src/io/b.h:3: plumb::A is defined in src/core/b.h too"]),
+        "one name in two namespaces": ({"src/core/b.h": "namespace plumb::core {\nclass A {\n};\n}  // namespace plumb::core\n",
+                                        "src/io/b.h": "namespace plumb {\nclass A;\nnamespace {\nclass B {\n};\n}  // namespace\nclass A {\n};\n"
+                                                      "}  // namespace plumb\n",
+                                        "src/io/c.h": "namespace plumb {\nclass A;\nclass B {\n};\n}  // namespace plumb\n"}, []),
         "long file": ({"src/core/a.cpp": "\n" * 501}, ["warning: src/core/a.cpp:501: over 500 lines"]),
     }
     failures = []

@@ -79,7 +79,7 @@ struct Candidate {
   }  // for a heap with the lowest on top
 };
 
-class BpeScratch : public Model::Scratch {
+class BpeScratch : public TokenModel::Scratch {
  public:
   explicit BpeScratch(std::size_t text_bytes) : cache(text_bytes) {}
 
@@ -89,7 +89,7 @@ class BpeScratch : public Model::Scratch {
   std::string affixed;
 };
 
-class Bpe : public Model {
+class Bpe : public TokenModel {
  public:
   Bpe(const Vocabulary& vocabulary, MergeTable merges, BpeOptions options)
       : vocabulary_(vocabulary), merges_(std::move(merges)), options_(std::move(options)) {
@@ -248,7 +248,7 @@ class Bpe : public Model {
 
 }  // namespace
 
-Result<ModelPtr> make_bpe(const Vocabulary& vocabulary, const std::vector<BpeMerge>& merges,
+Result<TokenModelPtr> make_bpe(const Vocabulary& vocabulary, const std::vector<BpeMerge>& merges,
                           BpeOptions options) {
   MergeTable table(merges.size());
   for (std::size_t i = 0; i < merges.size(); ++i) {
@@ -257,7 +257,7 @@ Result<ModelPtr> make_bpe(const Vocabulary& vocabulary, const std::vector<BpeMer
       return Error{ErrorCode::kCorrupt, fmt::format("merge {} is there twice", i)};
     }
   }
-  return ModelPtr(std::make_unique<Bpe>(vocabulary, std::move(table), std::move(options)));
+  return TokenModelPtr(std::make_unique<Bpe>(vocabulary, std::move(table), std::move(options)));
 }
 
 }  // namespace plumb

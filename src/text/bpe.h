@@ -28,9 +28,9 @@ struct BpeMerge {
 };
 
 // `vocabulary` must outlive the model. An error when a pair is there twice.
-Result<ModelPtr> make_bpe(const Vocabulary& vocabulary, const std::vector<BpeMerge>& merges,
+Result<TokenModelPtr> make_bpe(const Vocabulary& vocabulary, const std::vector<BpeMerge>& merges,
                           BpeOptions options);
 
-Result<ModelPtr> read_bpe(const Json& json, Vocabulary& vocabulary);
+Result<TokenModelPtr> read_bpe(const Json& json, Vocabulary& vocabulary);
 
 }  // namespace plumb

@@ -70,7 +70,7 @@ Status check_no_dropout(const Json& json) {
 
 }  // namespace
 
-Result<ModelPtr> read_bpe(const Json& json, Vocabulary& vocabulary) {
+Result<TokenModelPtr> read_bpe(const Json& json, Vocabulary& vocabulary) {
   PLUMB_TRY(const Json pieces, json.at("vocab"));
   PLUMB_TRY_STATUS(read_vocabulary(pieces, vocabulary));
   PLUMB_TRY_STATUS(check_no_dropout(json));
@@ -95,7 +95,7 @@ Result<ModelPtr> read_bpe(const Json& json, Vocabulary& vocabulary) {
   }
   PLUMB_TRY(const Json list, json.at("merges"));
   PLUMB_TRY(const std::vector<BpeMerge> merges, read_merges(list, vocabulary, options));
-  Result<ModelPtr> model = make_bpe(vocabulary, merges, std::move(options));
+  Result<TokenModelPtr> model = make_bpe(vocabulary, merges, std::move(options));
   if (!model.ok()) return list.error(fmt::format("cannot be used: {}", model.error().message));
   return model;
 }

@@ -22,7 +22,7 @@ std::string joined(const std::vector<std::string>& pieces) {
 }
 
 // A piece with a character outside the byte alphabet stands for itself.
-class ByteLevel : public Decoder {
+class ByteLevel : public TokenDecoder {
  public:
   void apply(std::vector<std::string>& pieces, InvalidBytes) const override {
     std::string bytes;
@@ -34,7 +34,7 @@ class ByteLevel : public Decoder {
 };
 
 // Runs of <0xHH> become the text that their bytes spell.
-class ByteFallback : public Decoder {
+class ByteFallback : public TokenDecoder {
  public:
   void apply(std::vector<std::string>& pieces, InvalidBytes invalid) const override {
     std::vector<std::string> out;
@@ -72,7 +72,7 @@ class ByteFallback : public Decoder {
   }
 };
 
-class Fuse : public Decoder {
+class Fuse : public TokenDecoder {
  public:
   void apply(std::vector<std::string>& pieces, InvalidBytes) const override {
     pieces = {joined(pieces)};
@@ -80,7 +80,7 @@ class Fuse : public Decoder {
 };
 
 // Takes up to `start` and `stop` times `content` from the ends of each piece.
-class Strip : public Decoder {
+class Strip : public TokenDecoder {
  public:
   Strip(std::string_view content, std::int64_t start, std::int64_t stop)
       : content_(content), start_(start), stop_(stop) {}
@@ -102,7 +102,7 @@ class Strip : public Decoder {
   std::int64_t stop_;
 };
 
-class Replace : public Decoder {
+class Replace : public TokenDecoder {
  public:
   Replace(SplitPattern pattern, std::string_view content)
       : pattern_(std::move(pattern)), content_(content) {}
@@ -118,7 +118,7 @@ class Replace : public Decoder {
 };
 
 // The replacement becomes a space, except those that the pre-tokenizer put at the beginning.
-class Metaspace : public Decoder {
+class Metaspace : public TokenDecoder {
  public:
   Metaspace(std::string_view replacement, bool drops_first)
       : replacement_(replacement), drops_first_(drops_first) {}
@@ -136,7 +136,7 @@ class Metaspace : public Decoder {
 };
 
 // Joins the parts of words; `cleanup` takes away the spaces before English punctuation and contractions.
-class WordPiece : public Decoder {
+class WordPiece : public TokenDecoder {
  public:
   WordPiece(std::string_view prefix, bool cleanup) : prefix_(prefix), cleanup_(cleanup) {}
 
@@ -164,20 +164,20 @@ class WordPiece : public Decoder {
   bool cleanup_;
 };
 
-class Sequence : public Decoder {
+class Sequence : public TokenDecoder {
  public:
-  explicit Sequence(std::vector<DecoderPtr> parts) : parts_(std::move(parts)) {}
+  explicit Sequence(std::vector<TokenDecoderPtr> parts) : parts_(std::move(parts)) {}
 
   void apply(std::vector<std::string>& pieces, InvalidBytes invalid) const override {
-    for (const DecoderPtr& part : parts_)
+    for (const TokenDecoderPtr& part : parts_)
       part->apply(pieces, invalid);
   }
 
  private:
-  std::vector<DecoderPtr> parts_;
+  std::vector<TokenDecoderPtr> parts_;
 };
 
-Result<DecoderPtr> read_strip(const Json& json) {
+Result<TokenDecoderPtr> read_strip(const Json& json) {
   constexpr std::int64_t kMaxCount = 1 << 20;
   PLUMB_TRY(const std::string_view content, json.string_at("content"));
   if (content.empty()) return json.error("has an empty content");
@@ -188,20 +188,20 @@ Result<DecoderPtr> read_strip(const Json& json) {
   return make_strip_decoder(content, from_start, from_end);
 }
 
-Result<DecoderPtr> read_metaspace(const Json& json) {
+Result<TokenDecoderPtr> read_metaspace(const Json& json) {
   PLUMB_TRY(const std::string_view replacement, json.string_at("replacement"));
   PLUMB_TRY(const std::optional<std::string_view> scheme, json.find_string("prepend_scheme"));
   PLUMB_TRY(const bool add_prefix_space, json.flag("add_prefix_space", true));
   const bool drops_first = add_prefix_space && scheme.value_or("always") != "never";
-  return DecoderPtr(std::make_unique<Metaspace>(replacement, drops_first));
+  return TokenDecoderPtr(std::make_unique<Metaspace>(replacement, drops_first));
 }
 
-Result<DecoderPtr> read_sequence(const Json& json) {
+Result<TokenDecoderPtr> read_sequence(const Json& json) {
   PLUMB_TRY(const Json list, json.at("decoders"));
   PLUMB_TRY(const simdjson::dom::array items, list.array());
-  std::vector<DecoderPtr> parts;
+  std::vector<TokenDecoderPtr> parts;
   for (const simdjson::dom::element element : items) {
-    PLUMB_TRY(DecoderPtr part, read_decoder(list.item(element, parts.size())));
+    PLUMB_TRY(TokenDecoderPtr part, read_decoder(list.item(element, parts.size())));
     parts.push_back(std::move(part));
   }
   return make_decoder_sequence(std::move(parts));
@@ -209,33 +209,33 @@ Result<DecoderPtr> read_sequence(const Json& json) {
 
 }  // namespace
 
-DecoderPtr make_byte_level_decoder() {
+TokenDecoderPtr make_byte_level_decoder() {
   return std::make_unique<ByteLevel>();
 }
-DecoderPtr make_byte_fallback_decoder() {
+TokenDecoderPtr make_byte_fallback_decoder() {
   return std::make_unique<ByteFallback>();
 }
-DecoderPtr make_fuse_decoder() {
+TokenDecoderPtr make_fuse_decoder() {
   return std::make_unique<Fuse>();
 }
 
-DecoderPtr make_replace_decoder(SplitPattern pattern, std::string_view content) {
+TokenDecoderPtr make_replace_decoder(SplitPattern pattern, std::string_view content) {
   return std::make_unique<Replace>(std::move(pattern), content);
 }
 
-DecoderPtr make_strip_decoder(std::string_view content, std::int64_t start, std::int64_t stop) {
+TokenDecoderPtr make_strip_decoder(std::string_view content, std::int64_t start, std::int64_t stop) {
   return std::make_unique<Strip>(content, start, stop);
 }
 
-DecoderPtr make_word_piece_decoder(std::string_view prefix, bool cleanup) {
+TokenDecoderPtr make_word_piece_decoder(std::string_view prefix, bool cleanup) {
   return std::make_unique<WordPiece>(prefix, cleanup);
 }
 
-DecoderPtr make_decoder_sequence(std::vector<DecoderPtr> parts) {
+TokenDecoderPtr make_decoder_sequence(std::vector<TokenDecoderPtr> parts) {
   return std::make_unique<Sequence>(std::move(parts));
 }
 
-Result<DecoderPtr> read_decoder(const Json& json) {
+Result<TokenDecoderPtr> read_decoder(const Json& json) {
   PLUMB_TRY(const std::string_view type, json.string_at("type"));
   if (type == "Sequence") return read_sequence(json);
   if (type == "ByteLevel") return make_byte_level_decoder();

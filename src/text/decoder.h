@@ -12,27 +12,27 @@
 
 namespace plumb {
 
-class Decoder {
+class TokenDecoder {
  public:
-  Decoder() = default;
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
-  virtual ~Decoder() = default;
+  TokenDecoder() = default;
+  TokenDecoder(const TokenDecoder&) = delete;
+  TokenDecoder& operator=(const TokenDecoder&) = delete;
+  virtual ~TokenDecoder() = default;
 
   virtual void apply(std::vector<std::string>& pieces, InvalidBytes invalid) const = 0;
 };
 
-using DecoderPtr = std::unique_ptr<const Decoder>;
+using TokenDecoderPtr = std::unique_ptr<const TokenDecoder>;
 
 // An unknown type is an error that names it.
-Result<DecoderPtr> read_decoder(const Json& json);
+Result<TokenDecoderPtr> read_decoder(const Json& json);
 
-DecoderPtr make_byte_level_decoder();
-DecoderPtr make_byte_fallback_decoder();
-DecoderPtr make_fuse_decoder();
-DecoderPtr make_replace_decoder(SplitPattern pattern, std::string_view content);
-DecoderPtr make_strip_decoder(std::string_view content, std::int64_t start, std::int64_t stop);
-DecoderPtr make_word_piece_decoder(std::string_view prefix, bool cleanup);
-DecoderPtr make_decoder_sequence(std::vector<DecoderPtr> parts);
+TokenDecoderPtr make_byte_level_decoder();
+TokenDecoderPtr make_byte_fallback_decoder();
+TokenDecoderPtr make_fuse_decoder();
+TokenDecoderPtr make_replace_decoder(SplitPattern pattern, std::string_view content);
+TokenDecoderPtr make_strip_decoder(std::string_view content, std::int64_t start, std::int64_t stop);
+TokenDecoderPtr make_word_piece_decoder(std::string_view prefix, bool cleanup);
+TokenDecoderPtr make_decoder_sequence(std::vector<TokenDecoderPtr> parts);
 
 }  // namespace plumb

@@ -85,7 +85,7 @@ void add_newline_runs(const GgufTokenizer& data, std::vector<AddedToken>& tokens
 // U+2581 for spaces, bytes as <0xHH>.
 void fill_raw_stages(TokenizerParts& parts) {
   parts.normalizer = make_replace(SplitPattern::literal(" "), kSpace);
-  std::vector<DecoderPtr> decoders;
+  std::vector<TokenDecoderPtr> decoders;
   decoders.push_back(make_replace_decoder(SplitPattern::literal(kSpace), " "));
   decoders.push_back(make_byte_fallback_decoder());
   decoders.push_back(make_fuse_decoder());

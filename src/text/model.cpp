@@ -9,7 +9,7 @@
 
 namespace plumb {
 
-Result<ModelPtr> read_model(const Json& json, Vocabulary& vocabulary) {
+Result<TokenModelPtr> read_model(const Json& json, Vocabulary& vocabulary) {
   // Files of before 2020 have no type; theirs is BPE when there are merges.
   PLUMB_TRY(const std::optional<std::string_view> type, json.find_string("type"));
   PLUMB_TRY(const std::optional<Json> merges, json.find("merges"));

@@ -11,7 +11,7 @@
 
 namespace plumb {
 
-class Model {
+class TokenModel {
  public:
   // What one call of encode() keeps between pieces; belongs to one thread.
   class Scratch {
@@ -22,20 +22,20 @@ class Model {
     virtual ~Scratch() = default;
   };
 
-  Model() = default;
-  Model(const Model&) = delete;
-  Model& operator=(const Model&) = delete;
-  virtual ~Model() = default;
+  TokenModel() = default;
+  TokenModel(const TokenModel&) = delete;
+  TokenModel& operator=(const TokenModel&) = delete;
+  virtual ~TokenModel() = default;
 
   virtual std::unique_ptr<Scratch> make_scratch(std::size_t text_bytes) const = 0;
   // Appends the ids of all pieces.
   virtual void encode(const Pieces& pieces, Scratch& scratch, std::vector<TokenId>& ids) const = 0;
 };
 
-using ModelPtr = std::unique_ptr<const Model>;
+using TokenModelPtr = std::unique_ptr<const TokenModel>;
 
 // Reads the model of tokenizer.json and puts its pieces into `vocabulary`. An unknown type is an
 // error that names it.
-Result<ModelPtr> read_model(const Json& json, Vocabulary& vocabulary);
+Result<TokenModelPtr> read_model(const Json& json, Vocabulary& vocabulary);
 
 }  // namespace plumb

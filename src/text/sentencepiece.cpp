@@ -80,7 +80,7 @@ std::vector<BpeMerge> merges_of(const SentencePieceModel& model, const Vocabular
   return merges;
 }
 
-Result<ModelPtr> make_model(const SentencePieceModel& model, const Vocabulary& vocabulary) {
+Result<TokenModelPtr> make_model(const SentencePieceModel& model, const Vocabulary& vocabulary) {
   const auto found = std::find_if(model.pieces.begin(), model.pieces.end(),
                                   [](const auto& piece) { return piece.type == Type::kUnknown; });
   std::optional<TokenId> unknown;
@@ -139,7 +139,7 @@ Result<Tokenizer> make_sentencepiece_tokenizer(const SentencePieceModel& model,
   auto parts = std::make_unique<TokenizerParts>();
   if (Status added = add_pieces(model, parts->model_vocabulary); !added.ok())
     return named(added.error());
-  Result<ModelPtr> made = make_model(model, parts->model_vocabulary);
+  Result<TokenModelPtr> made = make_model(model, parts->model_vocabulary);
   if (!made.ok()) return named(made.error());
   parts->model = std::move(made).value();
   // The pieces are written in normalized form already, so they are matched as they are.
@@ -148,7 +148,7 @@ Result<Tokenizer> make_sentencepiece_tokenizer(const SentencePieceModel& model,
   PLUMB_TRY(parts->normalizer, make_normalizer(model, where));
   parts->post_processor.add_edges(edges.bos ? model.bos : std::nullopt,
                                   edges.eos ? model.eos : std::nullopt);
-  std::vector<DecoderPtr> decoders;
+  std::vector<TokenDecoderPtr> decoders;
   if (model.escape_whitespaces)
     decoders.push_back(make_replace_decoder(SplitPattern::literal(kSpace), " "));
   decoders.push_back(make_byte_fallback_decoder());

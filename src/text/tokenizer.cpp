@@ -16,7 +16,7 @@ constexpr std::string_view kReplacementCharacter = "\uFFFD";
 
 // The ids of one text that holds no token matched before normalization.
 void encode_section(const TokenizerParts& parts, std::string text, bool starts_input,
-                    bool parse_special, Model::Scratch& scratch, std::vector<TokenId>& ids) {
+                    bool parse_special, TokenModel::Scratch& scratch, std::vector<TokenId>& ids) {
   if (parts.normalizer) text = parts.normalizer->apply(std::move(text));
   for (const Section& section : parts.added->in_normalized_text().split(text, parse_special)) {
     if (section.token != nullptr) {
@@ -94,7 +94,7 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text,
                              static_cast<unsigned char>(text[at]))};
   }
   std::vector<TokenId> ids;
-  const std::unique_ptr<Model::Scratch> scratch = parts_->model->make_scratch(text.size());
+  const std::unique_ptr<TokenModel::Scratch> scratch = parts_->model->make_scratch(text.size());
   for (const Section& section : parts_->added->in_raw_text().split(text, options.parse_special)) {
     if (section.token != nullptr) {
       ids.push_back(section.token->id);

@@ -23,9 +23,9 @@ struct TokenizerParts {
   NormalizerPtr normalizer;     // may be null, as may the pre-tokenizer and the decoder
   std::unique_ptr<const AddedTokens> added;
   PreTokenizerPtr pre_tokenizer;
-  ModelPtr model;  // refers to model_vocabulary
+  TokenModelPtr model;  // refers to model_vocabulary
   PostProcessor post_processor;
-  DecoderPtr decoder;
+  TokenDecoderPtr decoder;
 
   // Puts `tokens` beside the model's vocabulary. The normalizer must be there already.
   Status add_tokens(std::vector<AddedToken> tokens);

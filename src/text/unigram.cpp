@@ -26,13 +26,13 @@ struct Step {
 
 constexpr std::size_t kUnreached = std::numeric_limits<std::size_t>::max();
 
-class UnigramScratch : public Model::Scratch {
+class UnigramScratch : public TokenModel::Scratch {
  public:
   std::vector<Step> best;         // [bytes + 1]
   std::vector<std::size_t> ends;  // of the pieces, last first
 };
 
-class Unigram : public Model {
+class Unigram : public TokenModel {
  public:
   Unigram(const Vocabulary& vocabulary, const std::vector<UnigramPiece>& pieces, TokenId unknown,
           bool byte_fallback)
@@ -164,12 +164,12 @@ Result<std::vector<UnigramPiece>> read_pieces(const Json& json, Vocabulary& voca
 
 }  // namespace
 
-ModelPtr make_unigram(const Vocabulary& vocabulary, const std::vector<UnigramPiece>& pieces,
+TokenModelPtr make_unigram(const Vocabulary& vocabulary, const std::vector<UnigramPiece>& pieces,
                       TokenId unknown, bool byte_fallback) {
   return std::make_unique<Unigram>(vocabulary, pieces, unknown, byte_fallback);
 }
 
-Result<ModelPtr> read_unigram(const Json& json, Vocabulary& vocabulary) {
+Result<TokenModelPtr> read_unigram(const Json& json, Vocabulary& vocabulary) {
   PLUMB_TRY(const Json list, json.at("vocab"));
   PLUMB_TRY(const std::vector<UnigramPiece> pieces, read_pieces(list, vocabulary));
   PLUMB_TRY_STATUS(vocabulary.finish());

@@ -14,9 +14,9 @@ struct UnigramPiece {
 };
 
 // `pieces` are those that may be found in text; `unknown` stands for what none of them covers. `vocabulary` must outlive it.
-ModelPtr make_unigram(const Vocabulary& vocabulary, const std::vector<UnigramPiece>& pieces,
+TokenModelPtr make_unigram(const Vocabulary& vocabulary, const std::vector<UnigramPiece>& pieces,
                       TokenId unknown, bool byte_fallback);
 
-Result<ModelPtr> read_unigram(const Json& json, Vocabulary& vocabulary);
+Result<TokenModelPtr> read_unigram(const Json& json, Vocabulary& vocabulary);
 
 }  // namespace plumb

@@ -15,7 +15,7 @@ namespace {
 
 using PieceIds = std::vector<std::pair<std::string_view, TokenId>>;
 
-class WordPiece : public Model {
+class WordPiece : public TokenModel {
  public:
   WordPiece(const PieceIds& first, const PieceIds& later, TokenId unknown,
             std::int64_t max_characters)
@@ -62,7 +62,7 @@ class WordPiece : public Model {
   std::int64_t max_characters_;
 };
 
-class WordLevel : public Model {
+class WordLevel : public TokenModel {
  public:
   WordLevel(const Vocabulary& vocabulary, TokenId unknown)
       : vocabulary_(vocabulary), unknown_(unknown) {}
@@ -116,7 +116,7 @@ Status read_vocabulary(const Json& json, Vocabulary& vocabulary) {
   return {};
 }
 
-ModelPtr make_word_piece(const Vocabulary& vocabulary, TokenId unknown, std::string_view prefix,
+TokenModelPtr make_word_piece(const Vocabulary& vocabulary, TokenId unknown, std::string_view prefix,
                          std::int64_t max_characters) {
   PieceIds pieces;
   PieceIds later;
@@ -128,7 +128,7 @@ ModelPtr make_word_piece(const Vocabulary& vocabulary, TokenId unknown, std::str
   return std::make_unique<WordPiece>(pieces, later, unknown, max_characters);
 }
 
-Result<ModelPtr> read_word_piece(const Json& json, Vocabulary& vocabulary) {
+Result<TokenModelPtr> read_word_piece(const Json& json, Vocabulary& vocabulary) {
   constexpr std::int64_t kDefaultMaxCharacters = 100;
   constexpr std::int64_t kLimit = 1 << 20;
   PLUMB_TRY_STATUS(read_pieces(json, vocabulary));
@@ -143,10 +143,10 @@ Result<ModelPtr> read_word_piece(const Json& json, Vocabulary& vocabulary) {
   return make_word_piece(vocabulary, unknown, written.value_or("##"), max_characters);
 }
 
-Result<ModelPtr> read_word_level(const Json& json, Vocabulary& vocabulary) {
+Result<TokenModelPtr> read_word_level(const Json& json, Vocabulary& vocabulary) {
   PLUMB_TRY_STATUS(read_pieces(json, vocabulary));
   PLUMB_TRY(const TokenId unknown, read_unknown(json, vocabulary, "<unk>"));
-  return ModelPtr(std::make_unique<WordLevel>(vocabulary, unknown));
+  return TokenModelPtr(std::make_unique<WordLevel>(vocabulary, unknown));
 }
 
 }  // namespace plumb
