@@ -63,7 +63,7 @@ TEST(PowerScales, TheLastCodeIsWhatTheFilesReferenceSays) {
     for (const Activations activations : {Activations::kExact, Activations::kAuto}) {
       for (const auto kind : {Row::Kind::kGguf, Row::Kind::kGptOss}) {
         EXPECT_EQ(product(std::make_shared<Row>(kind, 0), isa, activations, 1), 0) << to_string(isa);
-        EXPECT_EQ(product(std::make_shared<Row>(kind, 8 + kHalf), isa, Activations::kExact, kSmall), -32 * 0x1p127F * kSmall) << to_string(isa);
+        EXPECT_EQ(product(std::make_shared<Row>(kind, 8 + kHalf), isa, Activations::kExact, kSmall), -32 * (0x1p127F * kSmall)) << to_string(isa);
         EXPECT_EQ(product(std::make_shared<Row>(kind, kOne), isa, activations, 1), HUGE_VALF) << to_string(isa);
         EXPECT_EQ(product(std::make_shared<Row>(kind, 15), isa, activations, 1), -HUGE_VALF) << to_string(isa);
       }
