@@ -43,23 +43,23 @@ bool reads_in_a_circle(const BoundGraph& network, const Patch& patch) {
     return std::ranges::any_of(entry.second.inputs, [&](const Value& input) { return input.stage >= entry.first; });
   };
   if (std::ranges::none_of(patch.stages, reads_ahead)) return false;
-  enum class State : std::uint8_t { kNew, kOpen, kDone };
-  std::vector<State> states(network.graph.stages.size(), State::kNew);
+  enum class Seen : std::uint8_t { kNot, kOpen, kDone };
+  std::vector<Seen> states(network.graph.stages.size(), Seen::kNot);
   for (const auto& [start, changed] : patch.stages) {
     std::vector<int> path = {start};
     while (!path.empty()) {
       const int at = path.back();
-      State& state = states[static_cast<std::size_t>(at)];
-      if (state != State::kNew) {  // all that it reads is done
-        state = State::kDone;
+      Seen& state = states[static_cast<std::size_t>(at)];
+      if (state != Seen::kNot) {  // all that it reads is done
+        state = Seen::kDone;
         path.pop_back();
         continue;
       }
-      state = State::kOpen;
+      state = Seen::kOpen;
       const auto other = patch.stages.find(at);
       for (const Value input : (other != patch.stages.end() ? other->second : network.graph.stages[static_cast<std::size_t>(at)]).inputs) {
-        if (states[static_cast<std::size_t>(input.stage)] == State::kOpen) return true;
-        if (states[static_cast<std::size_t>(input.stage)] == State::kNew) path.push_back(input.stage);
+        if (states[static_cast<std::size_t>(input.stage)] == Seen::kOpen) return true;
+        if (states[static_cast<std::size_t>(input.stage)] == Seen::kNot) path.push_back(input.stage);
       }
     }
   }
