@@ -1,6 +1,8 @@
 // Look-ups in a recorded graph.
 #include "graph/graph.h"
 
+#include <algorithm>
+
 namespace plumb {
 
 const Output& Graph::output(Value value) const {
@@ -15,6 +17,13 @@ int Graph::find_stage(std::string_view output_name) const {
     }
   }
   return -1;
+}
+
+int Graph::layers() const {
+  int count = 0;
+  for (const Stage& stage : stages)
+    count = std::max(count, stage.layer + 1);
+  return count;
 }
 
 }  // namespace plumb

@@ -101,6 +101,8 @@ struct Graph {
   const Output& output(Value value) const;
   // The stage that yields the output of this name; -1 when there is none.
   int find_stage(std::string_view output_name) const;
+  // How many layers there are: one more than the highest that a stage belongs to.
+  int layers() const;
 };
 
 }  // namespace plumb

@@ -53,10 +53,7 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
   std::vector<std::string> names;
   for (const StoredTensor& tensor : trace.tensors())
     names.push_back(without_step(tensor.name));
-  int layers = 0;
-  for (const Stage& stage : network.graph.stages)
-    layers = std::max(layers, stage.layer + 1);
-  numbering_ = Numbering(names, layers);
+  numbering_ = Numbering(names, network.graph.layers());
   std::vector<const StoredTensor*> unknown;
   for (const StoredTensor& tensor : trace.tensors()) {
     if (tensor.name.rfind("0/", 0) != 0) continue;

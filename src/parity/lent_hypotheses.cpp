@@ -1,6 +1,5 @@
 // Weights and inputs that another place lends: those of another layer, another projection's bias, what stands before a norm.
 #include <algorithm>
-#include <array>
 
 #include "graph/builder.h"
 #include "parity/changed_weights.h"
@@ -8,13 +7,6 @@
 
 namespace plumb {
 namespace {
-
-int layers_of(const BoundGraph& network) {
-  int layers = 0;
-  for (const Stage& stage : network.graph.stages)
-    layers = std::max(layers, stage.layer + 1);
-  return layers;
-}
 
 // The stage of the same role in another layer; -1 where there is none.
 int in_layer(const BoundGraph& network, int index, int layer) {
@@ -39,15 +31,15 @@ struct Other {
   int (*layer)(int own, int layers);
 };
 
-constexpr std::array<Other, 4> kOthers{{{"the layer before's", [](int own, int) { return own - 1; }},
-                                        {"the layer behind's", [](int own, int) { return own + 1; }},
-                                        {"the first layer's", [](int, int) { return 0; }},
-                                        {"the last layer's", [](int, int layers) { return layers - 1; }}}};
+constexpr Other kPrevious{"the layer before's", [](int own, int) { return own - 1; }};
+constexpr Other kNext{"the layer behind's", [](int own, int) { return own + 1; }};
+constexpr Other kFirst{"the first layer's", [](int, int) { return 0; }};
+constexpr Other kLast{"the last layer's", [](int, int layers) { return layers - 1; }};
 
 // The stage takes its weights from there. `whole`: all stages of its layer do.
 bool lend(const BoundGraph& network, int index, const Other& from, bool whole, Patch& patch) {
   const int own = stage_at(network, index).layer;
-  const int layers = layers_of(network);
+  const int layers = network.graph.layers();
   const int other = from.layer(own, layers);
   if (own < 0 || other < 0 || other >= layers || other == own) return false;
   bool any = false;
@@ -63,9 +55,6 @@ bool lend(const BoundGraph& network, int index, const Other& from, bool whole, P
 }
 
 // A layer computes with the weights of the next, and that one with its own.
-constexpr Other kNext{"the layer behind's", [](int own, int) { return own + 1; }};
-constexpr Other kPrevious{"the layer before's", [](int own, int) { return own - 1; }};
-
 bool exchange_with_next(const BoundGraph& network, int index, double, Patch& patch) {
   const int next = in_layer(network, index, stage_at(network, index).layer + 1);
   return next >= 0 && lend(network, index, kNext, true, patch) && lend(network, next, kPrevious, true, patch);
@@ -96,18 +85,18 @@ void layer_hypotheses(const BoundGraph& network, int index, std::vector<Hypothes
                           .apply = exchange_with_next,
                           .rarity = 0.5});
   }
-  for (const Other& other : kOthers) {
+  for (const Other* other : {&kPrevious, &kNext, &kFirst, &kLast}) {
     for (const bool whole : {false, true}) {
       if (whole ? !begins : !norm) continue;
       list.push_back({.row = whole ? "28" : "26",
                       .field = whole ? "layer.weights" : "norm.weight",
                       .cause = whole ? "the layer computes with another layer's weights" : "the norm has another layer's weight",
                       .expected = std::string("its own"),
-                      .found = std::string(other.words),
+                      .found = std::string(other->words),
                       .range = std::nullopt,
-                      .apply = [&other, whole](const BoundGraph& net, int target, double, Patch& patch) {
+                      .apply = [other, whole](const BoundGraph& net, int target, double, Patch& patch) {
                         if (!whole && !std::holds_alternative<Norm>(stage_at(net, target).operation)) return false;
-                        return lend(net, target, other, whole, patch);
+                        return lend(net, target, *other, whole, patch);
                       },
                       .rarity = 1.5});
     }

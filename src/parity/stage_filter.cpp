@@ -73,12 +73,9 @@ Result<std::set<int>> layer_set(const std::string& list, int layers) {
 
 Result<StageFilter> StageFilter::parse(const Graph& graph, const std::vector<std::string>& patterns,
                                        const std::optional<std::string>& layers) {
-  int layer_count = 0;
-  for (const Stage& stage : graph.stages)
-    layer_count = std::max(layer_count, stage.layer + 1);
   std::set<int> chosen;
   if (layers) {
-    PLUMB_TRY(chosen, layer_set(*layers, layer_count));
+    PLUMB_TRY(chosen, layer_set(*layers, graph.layers()));
   }
   StageFilter filter;
   std::vector<bool> used(patterns.size(), false);

@@ -258,9 +258,7 @@ class Engine(Experts):
         if coarse := self.f("cache_in"):
             k, v = (y.to(coarse).to(self.dtype) for y in (k, v))
         if self.f("kv_unrotated"):
-            own = k
             cache[self.layer] = (torch.cat([cache[self.layer][0][: -len(unrotated)], unrotated]), *cache[self.layer][1:])
-            k = own
         group = self.heads // self.kv_heads
         kk, vv = (y.repeat(1, group, 1) if self.f("kv_tiled") else y.repeat_interleave(group, 1) for y in (k, v))
         if self.f("kv_first_head"):
