@@ -1,11 +1,13 @@
 #include "parity/chat_prompt.h"
 
-#include <cctype>
+#include <algorithm>
 
 namespace plumb {
 namespace {
 
 constexpr std::string_view kBlank = " \t\r\n";
+// A role's words have some tens of bytes. What is longer is no constant that prompts of any length are searched for.
+constexpr std::size_t kLongestConstant = 1024;
 
 std::string_view without_end(std::string_view text) {
   const auto last = text.find_last_not_of(kBlank);
@@ -50,15 +52,32 @@ std::optional<std::string> printed(std::string_view source, std::size_t at) {
   return source.substr(at, 2) == "}}" ? text : std::nullopt;
 }
 
-// Whether what stands at `at` is printed where a conversation has no system text of its own: behind an `else`, or a test that says so.
-bool without_system(std::string_view source, std::size_t at) {
-  const auto tag = source.substr(0, at).rfind("{%");
-  if (tag == std::string_view::npos) return false;
-  const std::string_view inside = source.substr(tag + 2, source.find("%}", tag) - tag - 2);
-  const auto word = inside.find_first_not_of("-+ \n");
-  const bool otherwise = word != std::string_view::npos && inside.substr(word).starts_with("else");
-  return otherwise || inside.find("!= 'system'") != std::string_view::npos || inside.find("!= \"system\"") != std::string_view::npos;
-}
+// The tags of a template, from its beginning: each byte is looked at once, however many tags and texts a stranger puts there.
+class Tags {
+ public:
+  explicit Tags(std::string_view source) : source_(source), next_(source.find("{%")) {}
+
+  // Whether what stands at `at` is printed where a conversation has no system text of its own: behind an `else`, or a test that says so. `at`
+  // is never before that of an earlier call.
+  bool without_system(std::size_t at) {
+    if (next_ >= at) return without_;
+    std::size_t tag = next_;
+    for (; next_ < at; next_ = source_.find("{%", next_ + 2))
+      tag = next_;
+    if (end_ < tag + 2) end_ = source_.find("%}", tag + 2);
+    const std::string_view inside = source_.substr(tag + 2, std::min(end_, at) - tag - 2);
+    const auto word = inside.find_first_not_of("-+ \n");
+    const bool otherwise = word != std::string_view::npos && inside.substr(word).starts_with("else");
+    without_ = otherwise || inside.find("!= 'system'") != std::string_view::npos || inside.find("!= \"system\"") != std::string_view::npos;
+    return without_;
+  }
+
+ private:
+  std::string_view source_;
+  std::size_t next_;         // the first tag that no call has reached
+  std::size_t end_ = 0;      // of the tag before it
+  bool without_ = false;     // what that tag says
+};
 
 }  // namespace
 
@@ -70,12 +89,14 @@ TemplateConstants read_template(std::string_view source) {
     std::size_t at = skip_blank(source, asked + kAsked.size());
     if (at < source.size() && source[at] == '-') ++at;
     if (source.substr(at, 2) == "%}") constants.answer = printed(source, skip_blank(source, at + 2)).value_or("");
+    if (constants.answer.size() > kLongestConstant) constants.answer.clear();
   }
+  Tags tags(source);
   // A system text that is printed whole: its first line names the role, the rest are words.
   for (auto at = source.find("{{"); at != std::string_view::npos; at = source.find("{{", at + 2)) {
     const auto text = printed(source, at);
     const auto line = text ? text->find('\n') : std::string::npos;
-    if (line == std::string::npos || line < 6 || text->compare(line - 6, 6, "system") != 0 || !without_system(source, at)) continue;
+    if (line == std::string::npos || line < 6 || line >= kLongestConstant || text->compare(line - 6, 6, "system") != 0 || !tags.without_system(at)) continue;
     const std::string_view words = without_end(std::string_view(*text).substr(line + 1));
     if (words.find(' ') != std::string_view::npos && words.front() != '#') constants.system_header = text->substr(0, line + 1);
   }
@@ -88,6 +109,7 @@ std::optional<PromptFault> judge_rendered(const TemplateConstants& constants, st
     return PromptFault{"the rendered prompt lacks the template's system text", constants.system_header};
   const std::string& answer = constants.answer;
   if (without_end(answer).size() < kShortest) return std::nullopt;
+  said.remove_prefix(said.size() - std::min(said.size(), kLongestConstant));  // their end tells where they end
   const auto words = said.empty() ? std::string_view::npos : rendered.rfind(said);
   const std::string_view rest = words == std::string_view::npos ? rendered : rendered.substr(words + said.size());
   const auto begins = rest.rfind(answer);

@@ -44,6 +44,30 @@ TEST(ChatPrompt, NamesWhatIsMissing) {
   EXPECT_NE(cause_of("<|im_start|>system\nx<|im_end|>\n<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"), "");
 }
 
+std::string repeated(const std::string& text, std::size_t bytes) {
+  std::string all;
+  while (all.size() < bytes)
+    all += text;
+  return all;
+}
+
+// As large as a file may be: what looked again at all that came before would take hours.
+TEST(ChatPrompt, AStrangersTemplateIsReadOnce) {
+  constexpr std::size_t kBytes = std::size_t{16} << 20;
+  const std::string text = "{{ 'system\nBe brief.' }}";
+  EXPECT_EQ(read_template("{% else %}" + text).system_header, "system\n");
+  EXPECT_EQ(read_template(repeated(text, kBytes)).system_header, "");
+  EXPECT_EQ(read_template("{% else %}" + repeated(text, kBytes)).system_header, "system\n");
+  EXPECT_EQ(read_template("{% else " + repeated(text, kBytes)).system_header, "system\n");
+  EXPECT_EQ(read_template(repeated("{% if x " + text, kBytes)).system_header, "");
+  const std::string many = repeated("a", kBytes);
+  EXPECT_EQ(read_template("{% if add_generation_prompt %}{{ '" + many + "' }}").answer, "");
+  EXPECT_EQ(read_template("{% else %}{{ '" + many + "system\nBe brief.' }}").system_header, "");
+  const auto fault = judge_rendered({.answer = "<assistant>", .system_header = ""}, many, many.substr(many.size() / 2) + "b");
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_NE(fault->cause.find("add_generation_prompt"), std::string::npos);
+}
+
 std::string text_of(const std::filesystem::path& path) {
   std::ifstream file(path);
   std::stringstream text;
