@@ -78,7 +78,9 @@ Result<std::vector<TraceStep>> steps_of(const json& object, const std::string& w
   return steps;
 }
 
-Result<TraceManifest> parse_manifest(const std::string& text, const std::string& where) {
+}  // namespace
+
+Result<TraceManifest> parse_trace_manifest(const std::string& text, const std::string& where) {
   PLUMB_TRY_STATUS(check_json(text, where, kMaxDepth));
   const json root = json::parse(text, nullptr, false);
   if (!root.is_object()) return bad(where, "is not a JSON object");
@@ -125,12 +127,10 @@ Result<TraceManifest> parse_manifest(const std::string& text, const std::string&
   return manifest;
 }
 
-}  // namespace
-
 Result<Trace> Trace::open(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / "manifest.json";
   PLUMB_TRY(const std::string text, read_text_file(file, kMaxManifestBytes));
-  PLUMB_TRY(TraceManifest manifest, parse_manifest(text, file.string()));
+  PLUMB_TRY(TraceManifest manifest, parse_trace_manifest(text, file.string()));
   std::error_code ignored;
   const std::filesystem::path single = folder / "tensors.safetensors";
   const bool sharded = !std::filesystem::exists(single, ignored);

@@ -41,6 +41,9 @@ struct TraceManifest {
   std::string engine_words() const { return path.empty() ? engine_name : engine_name + ", " + path; }
 };
 
+// `text` is that of manifest.json, `where` its name. An error where format, token_ids or steps is missing, or a key's type or range is wrong.
+Result<TraceManifest> parse_trace_manifest(const std::string& text, const std::string& where);
+
 class Trace final : public Captured {
  public:
   static Result<Trace> open(const std::filesystem::path& folder);

@@ -160,8 +160,9 @@ Outputs run(const Attend& op, const StageOperands& operands, const StageContext&
           const auto h = static_cast<std::size_t>(r) % heads;
           const std::size_t kv =
               op.groups == HeadGroups::kRepeat ? h / (heads / kv_heads) : h % kv_heads;
-          const auto [first, count] =
-              visible_keys(op, cache.positions, static_cast<std::int64_t>(positions.data[t]));
+          const Visible seen = visible_keys(op, cache.positions, static_cast<std::int64_t>(positions.data[t]));
+          const std::size_t first = seen.first;
+          const std::size_t count = seen.count;
           row.resize(count);
           for (std::size_t j = 0; j < count; ++j) {
             const double* key = cache.keys.data.data() + ((first + j) * kv_heads + kv) * key_dim;
