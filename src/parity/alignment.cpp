@@ -73,13 +73,13 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
       before = matches_.size();
       held_.clear();
       match_by_content(network, *this, pool, order, unknown, true);
-      if (matches_.size() == before) match_by_size(network, order, unknown, true);
+      if (matches_.size() == before) match_by_size(network, order, unknown, pool, true);
     }
     match_by_content(network, *this, pool, order, unknown, false);
     held_.clear();
   }
   if (!unknown.empty() && !trace.steps().empty()) {
-    match_by_size(network, order, unknown, false);
+    match_by_size(network, order, unknown, pool, false);
     if (!trace.fed_ids(0).empty()) match_by_consequence(network, pool, order, unknown);
     match_choices(network, unknown);
     held_.clear();
@@ -281,7 +281,9 @@ void AlignedTrace::match_choices(const BoundGraph& network, const std::vector<co
 // words. A fault that leaves nothing of the reference's content must not go unseen. `sure`: only what the order and the size leave
 // no choice about.
 void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& order,
-                                 const std::vector<const StoredTensor*>& unknown, bool sure) {
+                                 const std::vector<const StoredTensor*>& unknown, ThreadPool& pool, bool sure) {
+  const Patch nothing;
+  Recompute reference(network, *this, Numerics(Precision::kFp32), pool, nothing);
   const std::int64_t tokens = trace_.steps()[0].count;
   std::set<std::string> used;
   for (const auto& [stage, match] : matches_)
@@ -299,15 +301,16 @@ void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& orde
     std::vector<const Output*> best;  // one, or the parts of a fused tensor
     double most = 0;
     int fitting = 0;
-    std::map<std::string, std::pair<int, const Output*>> roles;  // that nothing is matched with
+    std::map<std::string, Value> roles;  // that nothing is matched with
     for (std::size_t i = 2; i < network.graph.stages.size(); ++i) {
       const Stage& stage = network.graph.stages[i];
       if (stage.layer != layer) continue;
-      for (const Output& output : stage.outputs) {
+      for (std::size_t o = 0; o < stage.outputs.size(); ++o) {
+        const Output& output = stage.outputs[o];
         if (!output.per_token || matches_.contains(output.name) ||
             (ordered && !order.allows(theirs, static_cast<int>(i), known)))
           continue;
-        roles[name_in_layer(output.name, layer)] = {static_cast<int>(i), &output};
+        roles[name_in_layer(output.name, layer)] = {static_cast<int>(i), static_cast<int>(o)};
         if (element_count(output.shape) != width) continue;
         ++fitting;
         const double words = shared_words(theirs, output.name);
@@ -322,7 +325,7 @@ void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& orde
       for (const std::string_view part : parts) {
         const auto place = roles.find(std::string(part));
         if (place == roles.end()) continue;
-        pieces.push_back(place->second.second);
+        pieces.push_back(&network.graph.output(place->second));
         total += element_count(pieces.back()->shape).value_or(0);
       }
       if (!sure || pieces.size() < 2 || total != width || parts[0] == "mlp.up" || parts[1] == "attn.v") continue;
@@ -333,16 +336,23 @@ void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& orde
     std::int64_t first = 0;
     for (const Output* output : best) {
       const std::int64_t count = element_count(output->shape).value_or(0);
+      const Value value = roles.at(name_in_layer(output->name, layer));
+      const auto own = layouts_of(*tensor, tokens, *output);
+      std::vector<std::size_t> axes = layouts.front();
+      if (best.size() == 1 && own.size() == 1) axes = own.front().axes;
+      if (best.size() == 1 && own.size() > 1 && !trace_.fed_ids(0).empty())
+        axes = likest_layout(*tensor, own, reference.computed(0, value)).axes;
       matches_.insert(
           {output->name,
            Alignment{.theirs = theirs,
-                     .layout = {.axes = layouts.front(), .first = first, .count = count},
+                     .layout = {.axes = axes, .first = first, .count = count},
                      .token_shape = output->shape,
                      .by_name = false}});
-      known.insert_or_assign(theirs, roles.at(name_in_layer(output->name, layer)).first);
+      known.insert_or_assign(theirs, value.stage);
       first += count;
     }
   }
+  held_.clear();
 }
 
 std::shared_ptr<const CapturedValue> AlignedTrace::value(std::size_t step,

@@ -45,7 +45,7 @@ class AlignedTrace final : public Captured {
                         const RunOrder& order, const std::vector<const StoredTensor*>& unknown,
                         bool exact);
   void match_by_size(const BoundGraph& network, const RunOrder& order,
-                     const std::vector<const StoredTensor*>& unknown, bool sure);
+                     const std::vector<const StoredTensor*>& unknown, ThreadPool& pool, bool sure);
   // Where a value stands between stages that do not follow from one another, another place for it is tried.
   void match_by_consequence(const BoundGraph& network, ThreadPool& pool, const RunOrder& order,
                             const std::vector<const StoredTensor*>& unknown);

@@ -226,20 +226,14 @@ class Consequences {
     return match == matches_.end() || (!match->second.by_name && stages_of(match->second.theirs).size() == 1);
   }
 
-  // The layout under which a tensor has a stage's shape.
-  std::optional<Layout> layout_for(const StoredTensor& tensor, const Output& output) const {
-    const std::int64_t width = element_count(tensor.shape).value_or(0) / std::max<std::int64_t>(tokens_, 1);
-    if (!may_be_wide(output, width)) return std::nullopt;
-    const bool any = std::ranges::find(output.shape, kAnyLength) != output.shape.end();
-    for (const auto& axes : axis_orders(tensor.shape, tokens_)) {
-      if (any && axes.size() != output.shape.size() + 1) continue;
-      bool same = true;
-      for (std::size_t i = 0; i + 1 < axes.size() && axes.size() == output.shape.size() + 1; ++i)
-        same = same && (output.shape[i] == kAnyLength || output.shape[i] == tensor.shape[axes[i + 1]]);
-      if (same) return Layout{axes, 0, width};
-    }
-    return std::nullopt;
+  // The layout under which a tensor is a stage's value; where axes are equally long, that under which it is most like what is recomputed there.
+  Layout layout_for(const StoredTensor& tensor, const std::vector<Layout>& layouts, Value value) const {
+    if (layouts.size() == 1) return layouts.front();
+    Recompute recompute(network_, entered_, Numerics(Precision::kFp32), pool_, nothing_);
+    return likest_layout(tensor, layouts, recompute.computed(0, value));
   }
+
+  std::vector<Layout> layouts_at(const StoredTensor& tensor, const Output& output) const { return layouts_of(tensor, tokens_, output); }
 
   // Whether keys stand behind values of equal width in one tensor: in most engines they stand before them.
   bool in_unusual_order(const Layer& layer) const {
@@ -266,7 +260,8 @@ class Consequences {
       if (!at.empty() && std::ranges::none_of(layer.captured, concerned)) continue;
       for (const auto& [role, value] : layer.places) {
         const Output& output = network_.graph.output(value);
-        if ((!at.empty() && output.name == at.front()) || !is_free(output.name) || !layout_for(*tensors_.at(theirs), output)) continue;
+        if ((!at.empty() && output.name == at.front()) || !is_free(output.name) || layouts_at(*tensors_.at(theirs), output).empty())
+          continue;
         list.push_back({{pattern, role}});
       }
     }
@@ -334,21 +329,31 @@ class Consequences {
       const auto place = layer.places.find(role);
       if (theirs == layer.theirs.end() || place == layer.places.end()) return false;
       const Output& output = network_.graph.output(place->second);
-      const auto layout = layout_for(*tensors_.at(theirs->second), output);
+      const auto layouts = layouts_at(*tensors_.at(theirs->second), output);
       const auto from = stages_of(theirs->second);
-      if (!layout || from.size() > 1 || !is_free(output.name)) return false;
+      if (layouts.empty() || from.size() > 1 || !is_free(output.name)) return false;
+      // What bears the last layer's number may stand behind the layers: nothing is exchanged between the two.
+      const auto left = from.empty() ? layer.places.end() : layer.places.find(name_in_layer(from.front(), number));
+      if (!from.empty() && left == layer.places.end()) return false;
+      const Layout layout = layout_for(*tensors_.at(theirs->second), layouts, place->second);
       const auto occupant = matches_.extract(output.name);
       changed.insert(output.name);
       if (!from.empty()) {
         matches_.erase(from.front());
         changed.insert(from.front());
-        const Output& left = network_.graph.output(layer.places.at(name_in_layer(from.front(), number)));
+        const Output& free = network_.graph.output(left->second);
         if (!occupant.empty()) {
-          if (const auto other = layout_for(*tensors_.at(occupant.mapped().theirs), left))
-            matches_.insert({left.name, {.theirs = occupant.mapped().theirs, .layout = *other, .token_shape = left.shape, .by_name = false}});
+          const StoredTensor& other = *tensors_.at(occupant.mapped().theirs);
+          if (const auto others = layouts_at(other, free); !others.empty()) {
+            matches_.insert({free.name,
+                             {.theirs = occupant.mapped().theirs,
+                              .layout = layout_for(other, others, left->second),
+                              .token_shape = free.shape,
+                              .by_name = false}});
+          }
         }
       }
-      matches_.insert({output.name, {.theirs = theirs->second, .layout = *layout, .token_shape = output.shape, .by_name = false}});
+      matches_.insert({output.name, {.theirs = theirs->second, .layout = layout, .token_shape = output.shape, .by_name = false}});
     }
     for (const std::string& stage : changed)
       forget_(stage);

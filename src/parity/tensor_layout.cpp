@@ -127,6 +127,37 @@ Tensor arranged(const StoredTensor& stored, const Layout& layout, const Shape& t
   return out;
 }
 
+std::vector<Layout> layouts_of(const StoredTensor& tensor, std::int64_t tokens, const Output& output) {
+  const std::int64_t width = element_count(tensor.shape).value_or(0) / std::max<std::int64_t>(tokens, 1);
+  std::vector<Layout> list;
+  std::vector<Layout> flat;
+  if (!may_be_wide(output, width)) return list;
+  const bool any = std::ranges::find(output.shape, kAnyLength) != output.shape.end();
+  for (const auto& axes : axis_orders(tensor.shape, tokens)) {
+    const bool same_rank = axes.size() == output.shape.size() + 1;
+    bool same = same_rank;
+    for (std::size_t i = 0; same && i + 1 < axes.size(); ++i)
+      same = output.shape[i] == kAnyLength || output.shape[i] == tensor.shape[axes[i + 1]];
+    if (same) list.push_back({axes, 0, width});
+    else if (!any && !same_rank) flat.push_back({axes, 0, width});
+  }
+  return list.empty() ? flat : list;
+}
+
+Layout likest_layout(const StoredTensor& tensor, const std::vector<Layout>& layouts, const Tensor& ours) {
+  const Layout* likest = &layouts.front();
+  double most = -2;
+  for (const Layout& layout : layouts) {
+    if (layouts.size() == 1) break;
+    const bool fits = layout.count == ours.width() && tensor.shape[layout.axes[0]] == ours.tokens();
+    const double alike = fits ? correlation(arranged(tensor, layout, Shape(ours.shape.begin() + 1, ours.shape.end())), ours) : -1;
+    if (alike <= most) continue;
+    likest = &layout;
+    most = alike;
+  }
+  return *likest;
+}
+
 bool masked(double value) {
   return !std::isfinite(value) || value <= -6e4;
 }

@@ -47,6 +47,13 @@ std::vector<std::vector<std::size_t>> axis_orders(const Shape& shape, std::int64
 // [tokens, token_shape...]
 Tensor arranged(const StoredTensor& stored, const Layout& layout, const Shape& token_shape);
 
+// The layouts under which a tensor can be a stage's value: those whose axes behind the tokens are the stage's, else, where its axes are
+// others (heads side by side in one), all that have its width. More than one where axes are equally long: keys and tokens, heads and channels.
+std::vector<Layout> layouts_of(const StoredTensor& tensor, std::int64_t tokens, const Output& output);
+
+// That of them under which the tensor is most like `ours` [tokens, ...].
+Layout likest_layout(const StoredTensor& tensor, const std::vector<Layout>& layouts, const Tensor& ours);
+
 // A score that the mask has put out of the softmax.
 bool masked(double value);
 

@@ -146,6 +146,8 @@ FORMS = {
     "mlps": Form(_house, told=lambda role, layer, layers, step: role.startswith(("mlp.", "moe.")) or role == "logits"),
     "from_one": Form(_from_one, _flat),
     "lettered": Form(lambda role, layer, layers: role if layer is None else f"L{layer}_{role.replace('.', '_')}", _flat),
+    # Column-major arrays as they lie: every axis in the other order, [dim, heads, tokens].
+    "columns": Form(lambda role, layer, layers: role if layer is None else f"blk.{layer}.{role.replace('.', '_')}", lambda role, value: value.permute(*reversed(range(value.dim())))),
     "hidden": Form(_hidden, told=lambda role, layer, layers, step: not (role == "residual" and int(layer) == layers - 1)),
 }
 

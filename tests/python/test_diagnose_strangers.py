@@ -26,6 +26,13 @@ def test_a_right_run_raises_no_alarm(tmp_path, place):
         assert (report["verdict"], report["findings"]) == ("benign", []), (name, battery.summary(report))
 
 
+def test_hidden_states_of_two_bytes_raise_no_alarm(tmp_path):
+    """The last of them bears the last layer's number and stands behind the layers."""
+    run = Engine(battery.folder("mixtral"), dtype=torch.bfloat16).run(battery.prompt("mixtral"), 2)
+    report = battery.diagnose(trace_of(run, "hidden", torch.bfloat16), battery.folder("mixtral"), tmp_path / "a.trace")
+    assert (report["verdict"], report["findings"]) == ("benign", []), battery.summary(report)
+
+
 # What is captured, of which checkpoint, with which fault: the stage is the one at which the form shows it.
 SHOWN = [
     ("callback", "qwen3", "rope_interleaved", "30"),
@@ -38,6 +45,8 @@ SHOWN = [
     ("ends", "phi3", "theta=100000.0", "31"),
     ("decode", "olmoe", "future=-1", "44"),
     ("halves", "gemma3", "kv_tiled", "17"),
+    ("columns", "qwen3", "rope_interleaved", "30"),
+    ("columns", "gemma2", "window_more=1", "42"),
 ]
 
 
