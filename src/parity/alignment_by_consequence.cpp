@@ -345,15 +345,15 @@ class Consequences {
         if (!occupant.empty()) {
           const StoredTensor& other = *tensors_.at(occupant.mapped().theirs);
           if (const auto others = layouts_at(other, free); !others.empty()) {
-            matches_.insert({free.name,
-                             {.theirs = occupant.mapped().theirs,
-                              .layout = layout_for(other, others, left->second),
-                              .token_shape = free.shape,
-                              .by_name = false}});
+            Alignment moved{.theirs = occupant.mapped().theirs, .layout = {}, .token_shape = free.shape, .by_name = false};
+            moved.layout = layout_for(other, others, left->second);
+            matches_.insert({free.name, std::move(moved)});
           }
         }
       }
-      matches_.insert({output.name, {.theirs = theirs->second, .layout = layout, .token_shape = output.shape, .by_name = false}});
+      Alignment moved{.theirs = theirs->second, .layout = {}, .token_shape = output.shape, .by_name = false};
+      moved.layout = layout;
+      matches_.insert({output.name, std::move(moved)});
     }
     for (const std::string& stage : changed)
       forget_(stage);

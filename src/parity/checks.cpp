@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "engine/sampler.h"
+#include "graph/rope.h"
 #include "parity/captured_views.h"
 
 namespace plumb {
@@ -34,6 +35,21 @@ double float32_floor(const Operation& operation) {
   constexpr double kUnit = 0x1p-24;
   constexpr double kTerms = 4096;  // of a long dot product
   return sums(operation) ? kUnit * (8 + 2 * std::sqrt(kTerms)) : 6 * kUnit;
+}
+
+// What a rotation may be off by where its angles are float32: engines take frequencies in double and round them, or as repeated products, and
+// each angle is rounded once more, by a share of itself that is no share of the rotated values. The root of the mean over tokens and pairs.
+double angle_floor(const Rope& rope, const TraceStep& step, std::int64_t known_length) {
+  constexpr double kRoundings = 2;  // of the frequency, of the product with the position
+  constexpr double kUnit = 0x1p-24;
+  const auto frequencies = inverse_frequencies<double>(rope.frequencies, rope.dims, known_length);
+  double squares = 0;
+  for (const double frequency : frequencies)
+    squares += frequency * frequency / static_cast<double>(std::max<std::size_t>(frequencies.size(), 1));
+  double positions = 0;
+  for (std::int64_t t = step.first; t < step.first + step.count; ++t)
+    positions += static_cast<double>(t) * static_cast<double>(t) / static_cast<double>(step.count);
+  return kRoundings * kUnit * std::sqrt(squares * positions);
 }
 
 double unit_of(SuspectType type) {
@@ -190,6 +206,8 @@ double Checker::budget(const Check& check, const Tensor& exact, const Tensor& ro
   }
   const double own = residual(finite, exact).relative_l2;
   double floor = float32_floor(operation(check.value.stage));
+  if (const auto* rope = std::get_if<Rope>(&operation(check.value.stage)))
+    floor = std::max(floor, angle_floor(*rope, captured_.steps()[check.step], captured_.known_length(check.step)));
   // Sums in other orders reach what comes after them, diluted.
   constexpr double kAfterSums = 32 * 0x1p-24;
   if (check.span.size() > 1 && std::any_of(check.span.begin(), check.span.end(),

@@ -3,8 +3,11 @@
 #include <cmath>
 #include <limits>
 
+#include <fmt/format.h>
+
 #include "core/float_bits.h"
 #include "graph/builder.h"
+#include "graph/rope.h"
 #include "parity/changed_weights.h"
 #include "parity/computing.h"
 #include "parity/weighted_values.h"
@@ -108,6 +111,51 @@ Computation tables_in(Round round) {
       }
     }
     return std::vector<Tensor>{std::move(y)};
+  };
+}
+
+// What of an angle, position * frequency, is rounded: what it is made of, itself.
+struct AngleRounding {
+  const char* words;
+  bool frequency;
+  bool position;
+  bool angle;
+};
+
+constexpr AngleRounding kAngleRoundings[] = {{"positions", false, true, false},
+                                             {"frequencies and positions", true, true, false},
+                                             {"angles", false, false, true},
+                                             {"frequencies and angles", true, false, true},
+                                             {"frequencies, positions and angles", true, true, true}};
+
+// A token at a time: its angles are given by dividing the frequencies, each by what its rounding makes of it.
+Computation angles_in(Round round, AngleRounding what) {
+  return [round, what](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+    const auto& op = std::get<Rope>(stage.operation);
+    const auto frequencies = inverse_frequencies<double>(op.frequencies, op.dims, context.known_length);
+    const Tensor& x = *operands.inputs[0];
+    const Tensor& positions = *operands.inputs[1];
+    Tensor y = x;
+    Stage turned = stage;
+    auto& divisors = std::get<Rope>(turned.operation).frequencies.divisors;
+    for (std::int64_t t = 0; t < x.tokens(); ++t) {
+      const double position = positions.data[static_cast<std::size_t>(t)] + static_cast<double>(op.position_offset);
+      divisors = op.frequencies.divisors;
+      divisors.resize(frequencies.size(), 1);
+      for (std::size_t i = 0; i < frequencies.size(); ++i) {
+        const double product = (what.position ? round(position) : position) * (what.frequency ? round(frequencies[i]) : frequencies[i]);
+        const double angle = what.angle ? round(product) : product;
+        if (angle != 0) divisors[i] *= position * frequencies[i] / angle;
+      }
+      const Tensor row = row_alone(x, t);
+      const Tensor place = row_alone(positions, t);
+      StageOperands alone = operands;
+      alone.inputs[0] = &row;
+      alone.inputs[1] = &place;
+      const Tensor result = run_stage(turned, alone, context)[0];
+      std::ranges::copy(result.row(0), y.row(t).begin());
+    }
+    return Outputs{std::move(y)};
   };
 }
 
@@ -226,6 +274,11 @@ std::vector<Hypothesis> precision_hypotheses(const BoundGraph& network, int inde
       list.push_back(rounding({"37", "rope.table_precision", "cosines and sines are rounded to a coarser type", std::string("float32"),
                                std::string(type)},
                               is_rope, tables_in(round)));
+      for (const AngleRounding& what : kAngleRoundings) {
+        list.push_back(rounding({"37", "rope.angle_precision", "the rotation's angles are taken in a coarser type",
+                                 std::string("float32"), fmt::format("{} in {}", what.words, type)},
+                                is_rope, angles_in(round, what)));
+      }
     }
   }
   if (is_rms_norm(stage)) {

@@ -144,6 +144,8 @@ class Engine(Experts):
         inv, amount = frequencies(self)
         dims = 2 * len(inv)
         angle = positions.float()[:, None] * inv[None]
+        if self.f("rope_angles"):
+            angle = (positions.to(self.f("rope_angles"))[:, None] * inv.to(self.f("rope_angles"))[None]).float()
         if self.f("rope_backwards"):
             angle = -angle
         amount = 1.0 if self.f(f"rope_amount_missing_{which}") else amount

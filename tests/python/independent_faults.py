@@ -168,6 +168,7 @@ FAULTS = [
     _f("shard_down", "58", DENSE),
     _f("rope_interleaved_k", "30", ALL),
     _f("rope_tables", "37", ("llama", "qwen3", "gemma2", "olmoe"), torch.bfloat16),
+    _f("rope_angles", "37", ("llama", "qwen3_moe"), torch.bfloat16),
     _f("softmax_in", "48", UNSUNK, torch.bfloat16),
     _f("softmax_in", "48", ("llama", "gemma2"), torch.float16),
     _f("probs_in", "48", UNSUNK, torch.bfloat16),

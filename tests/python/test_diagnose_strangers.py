@@ -33,6 +33,13 @@ def test_hidden_states_of_two_bytes_raise_no_alarm(tmp_path):
     assert (report["verdict"], report["findings"]) == ("benign", []), battery.summary(report)
 
 
+def test_angles_of_single_tokens_raise_no_alarm(tmp_path):
+    """A token far behind the first has angles that float32 rounds by more than the rotated values: frequencies taken in double round otherwise."""
+    run = Engine(battery.folder("gpt_oss")).run((list(battery.prompt("gpt_oss")) * 8)[:250], 10)
+    report = battery.diagnose(trace_of(run, "decode", torch.float32), battery.folder("gpt_oss"), tmp_path / "a.trace")
+    assert (report["verdict"], report["findings"]) == ("benign", []), battery.summary(report)
+
+
 # What is captured, of which checkpoint, with which fault: the stage is the one at which the form shows it.
 SHOWN = [
     ("callback", "qwen3", "rope_interleaved", "30"),

@@ -121,6 +121,7 @@ REPORTED = [
     ("glm4", "bias_of_k=v"),
     ("mixtral", "router_of_residual"),
     ("qwen3_moe", "product_bf16_router"),
+    ("llama", "rope_angles=torch.bfloat16"),
 ]
 
 
