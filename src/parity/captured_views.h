@@ -1,4 +1,4 @@
-// Parts of what was captured: the ids alone, or the first tokens of the first pass.
+// What was captured in part, or not quite as it is: the ids alone, the first tokens of the first pass, values moved within their rounding.
 #pragma once
 #include "parity/captured.h"
 
@@ -38,11 +38,17 @@ class FirstTokens final : public Captured {
   std::vector<TraceStep> steps_;
 };
 
-// Values as they may have been before they were rounded to a type of relative step `unit`: each moved within it, in a fixed way. Whole
+// Half of the distance between a number's neighbours in a type: rounding moves a value by at most that.
+double half_step(DType type, double value);
+
+// Each value moved within what rounds to it, as far as any other value is likely to be: the same for each `seed`, position and stage. Whole
 // numbers (ids, choices) stay.
+Tensor jittered(const Tensor& values, DType type, std::uint64_t seed);
+
+// Values as they may have been before they were rounded to a type.
 class Jittered final : public Captured {
  public:
-  Jittered(const Captured& own, double unit) : own_(own), unit_(unit) {}
+  Jittered(const Captured& own, DType type, std::uint64_t seed) : own_(own), type_(type), seed_(seed) {}
   const std::vector<TraceStep>& steps() const override { return own_.steps(); }
   std::vector<std::int32_t> fed_ids(std::size_t step) const override { return own_.fed_ids(step); }
   std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override;
@@ -50,7 +56,8 @@ class Jittered final : public Captured {
 
  private:
   const Captured& own_;
-  double unit_;
+  DType type_;
+  std::uint64_t seed_;
 };
 
 }  // namespace plumb

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "parity/other_runs.h"
 #include "parity/profiles.h"
 #include "parity/progress.h"
 #include "parity/recompute.h"
@@ -89,6 +90,7 @@ class Checker {
   double budget(const Check& check, const Tensor& exact, const Tensor& rounded) const;
   Recompute& run_in(Precision profile);
   void choose_profile(Check& check);
+  void draw_again(Check& check);
   std::shared_ptr<const Tensor> report(std::size_t step, Value value, Reported reported);
   Tensor reported(const Check& check, const Tensor& computed) const;
   // How far the suspect's report is from what `recompute` says.
@@ -103,6 +105,7 @@ class Checker {
   Precision profile_;
   Recompute exact_;                 // in the formula
   std::vector<Recompute> rounded_;  // in each profile
+  OtherRuns others_;                // for checks near their budgets
   std::map<Key, std::shared_ptr<const Tensor>> reports_;
   std::map<std::size_t, std::shared_ptr<const CapturedValue>> reported_ids_;
 };

@@ -159,7 +159,8 @@ def roles_told(mode, role, layer, layers, step):
 
 
 def trace_of(run, mode, dtype):
-    form = FORMS[mode]
+    """`mode`: a name of FORMS, or a Form."""
+    form = mode if isinstance(mode, Form) else FORMS[mode]
     trace = plumb.Trace(engine={"name": "stranger", "version": "1"}, dtype=STORED[dtype], token_ids=run.ids[0], generated=run.generated)
     layers = 1 + max(int(split(s)[1] or 0) for s in run.values[0])
     stored = STORED[form.stored or dtype]
