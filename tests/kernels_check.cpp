@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <limits>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -72,11 +73,12 @@ const Form kForms[] = {
     {PanelForm::kIntegers, "integers", 32, 1280, 128, false, 0}, {PanelForm::kOffsetIntegers, "integers with offsets", 32, 1536, 256, false, 0},
 };
 
-std::vector<std::uint8_t> panel_of(const Form& form, std::int64_t units) {
+// Bytes at random, or all `byte`; scales at random.
+std::vector<std::uint8_t> panel_of(const Form& form, std::int64_t units, std::optional<std::uint8_t> all = std::nullopt) {
   // What reads ahead stays inside.
   std::vector<std::uint8_t> data(form.bytes * static_cast<std::size_t>(units) + 8192);
   for (std::uint8_t& byte : data)
-    byte = static_cast<std::uint8_t>(random_bits());
+    byte = all.value_or(static_cast<std::uint8_t>(random_bits()));
   for (std::size_t u = 0; u < static_cast<std::size_t>(units); ++u) {
     std::uint8_t* unit = data.data() + u * form.bytes;
     for (std::size_t i = 0; i < form.halves; ++i) {  // between 1/32 and 2
@@ -137,6 +139,41 @@ std::vector<float> rows_apart(const Multiply& multiply, std::int64_t tokens) {
   return rows;
 }
 
+// x [tokens][columns]; in any number of tokens at a time the products are the same.
+void check_int8(const Kernels& own, const Kernels& plain, const Panel& panel, const std::vector<float>& x, const std::string& what) {
+  const std::int64_t tokens = std::ssize(x) / panel.columns;
+  std::vector<float> a(static_cast<std::size_t>(tokens * kPanelRows));
+  std::vector<float> b(a.size());
+  std::vector<float> c(a.size());
+  Quantised codes = quantised(plain, x, panel.columns);
+  own.multiply_int8(panel, codes.rows(0), tokens, {.to = a.data()});
+  plain.multiply_int8(panel, codes.rows(0), tokens, {.to = b.data()});
+  expect(a == b || distance(a, b) < 1e-6, own.name, what + ": int8 products");
+  for (const std::int64_t together : {1, 2, 3, 4, 5, 8}) {  // kernels for few tokens differ from those for many
+    for (std::int64_t t = 0; t < tokens; t += together)
+      own.multiply_int8(panel, codes.rows(t), std::min(together, tokens - t), {.to = c.data() + t * kPanelRows});
+    expect(a == c, own.name, what + ": int8 products, " + std::to_string(together) + " tokens at a time");
+  }
+  expect(a == rows_apart([&](const ProductRows& to) { own.multiply_int8(panel, codes.rows(0), tokens, to); }, tokens), own.name,
+         what + ": int8 products, rows apart");
+}
+
+// The largest and the least codes with activations of the largest: no partial sum may leave the bits that hold it.
+void check_largest(const Kernels& own, const Kernels& plain) {
+  constexpr std::int64_t kTokens = 9;
+  for (const Form& form : kForms) {
+    if (form.form < PanelForm::kQ8_0 || form.form == PanelForm::kFP8) continue;
+    const std::int64_t units = 256 / form.columns;
+    std::vector<float> x(static_cast<std::size_t>(kTokens * 256));
+    for (std::size_t i = 0; i < x.size(); ++i)
+      x[i] = i / 256 % 3 == 0 || (i / 256 % 3 == 1 && i / 2 % 2 == 0) ? 1.0F : -1.0F;
+    for (const std::uint8_t byte : {0x00, 0x77, 0x7f, 0xff}) {
+      const auto data = panel_of(form, units, byte);
+      check_int8(own, plain, {form.form, data.data(), 256}, x, std::string(form.name) + ", all bytes " + std::to_string(byte));
+    }
+  }
+}
+
 void check_products(const Kernels& own, const Kernels& plain) {
   constexpr std::int64_t kTokens = 15;
   for (const Form& form : kForms) {
@@ -163,22 +200,16 @@ void check_products(const Kernels& own, const Kernels& plain) {
         expect(distance(a, b) < 1e-6, own.name, what + " less 37: float products");
       }
       if (form.form < PanelForm::kQ8_0) continue;
-      Quantised codes = quantised(plain, x, columns);
-      own.multiply_int8(panel, codes.rows(0), kTokens, {.to = a.data()});
-      plain.multiply_int8(panel, codes.rows(0), kTokens, {.to = b.data()});
-      expect(distance(a, b) < 1e-6, own.name, what + ": int8 products");
-      for (const std::int64_t together : {1, 2, 3, 4, 5, 8}) {  // kernels for few tokens differ from those for many
-        for (std::int64_t t = 0; t < kTokens; t += together)
-          own.multiply_int8(panel, codes.rows(t), std::min(together, kTokens - t), {.to = c.data() + t * kPanelRows});
-        expect(a == c, own.name, what + ": int8 products, " + std::to_string(together) + " tokens at a time");
-      }
-      expect(a == rows_apart([&](const ProductRows& to) { own.multiply_int8(panel, codes.rows(0), kTokens, to); }, kTokens), own.name,
-             what + ": int8 products, rows apart");
+      check_int8(own, plain, panel, x, what);
     }
   }
 }
 
-void check_quantise(const Kernels& own) {
+void check_quantise(const Kernels& own, const Kernels& plain) {
+  // So many that some lie near the middle of two codes, where rounding the product first, or not, decides.
+  constexpr std::int64_t kMany = std::int64_t{1} << 21;
+  const auto many = floats(kMany);
+  expect(quantised(own, many, kMany).codes == quantised(plain, many, kMany).codes, own.name, "codes");
   for (const std::int64_t columns : {1, 63, 64, 300}) {
     const auto x = floats(columns);
     Quantised q = quantised(own, x, columns);
@@ -403,7 +434,8 @@ int main() {
     const Kernels& own = kernels_for(isa);
     names += std::string(names.empty() ? "" : ", ") + own.name;
     check_products(own, kPortableKernels);
-    check_quantise(own);
+    check_largest(own, kPortableKernels);
+    check_quantise(own, kPortableKernels);
     check_attention(own, kPortableKernels);
     check_int16_attention(own, kPortableKernels);
     check_not_finite(own, CacheType::kF32);

@@ -11,7 +11,7 @@ namespace plumb::cpu {
 enum class Activations : std::uint8_t {
   kExact,  // float32
   kAuto,   // int8 with a scale for each 64 channels where the weight is quantised, codes of 16 bits with a scale for each 128 where it is
-           // bfloat16 or half and the instruction set has VNNI but no tiles for it, float32 elsewhere
+           // bfloat16 or half and the instruction set is AVX2 or more and has no tiles for it, float32 elsewhere
   kShort,  // as kAuto, and bfloat16 where the weight is bfloat16 and there are tiles
 };
 

@@ -109,7 +109,7 @@ std::vector<Precision> likely_profiles(const BoundGraph& network, SuspectType ty
   if (type == SuspectType::kFloat32) {
     if (is_llama_cpp(engine)) return {Precision::kGgmlFlash, Precision::kGgml};
     if (names(engine, {"plumb"}) && has(network, reference::is_cpu_int8)) return {Precision::kFp32, Precision::kCpuInt16, Precision::kCpuInt8};
-    const bool codes = names(engine, {"avx512vnni", "avx512bf16", "amx"}) && !names(engine, {"exact activations"});
+    const bool codes = names(engine, {"avx2", "avx512", "amx"}) && !names(engine, {"exact activations"});
     if (names(engine, {"plumb"}) && codes && has(network, reference::is_cpu_int16)) {
       if (names(engine, {"amx"})) return {Precision::kFp32, Precision::kCpuInt16};  // halves are codes, bfloat16 is not
       return {Precision::kCpuInt16};

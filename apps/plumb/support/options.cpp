@@ -35,7 +35,7 @@ void declare(Arguments& arguments, ExecutorChoice& choice) {
                  "Of the cpu executor: portable, avx2, avx512, avx512vnni, avx512bf16, amx, neon, or the best there is");
   arguments.text("--activations", "NAME [auto]", choice.activations,
                  "Of the cpu executor. exact: float32; auto: int8 where weights are quantised, codes of 16 bits where they are BF16 or "
-                 "F16 and the instruction set has VNNI, else float32; short: with AMX also bfloat16 where weights are (docs/numerics.md)");
+                 "F16 and the instruction set is avx2 or more, else float32; short: with AMX also bfloat16 where weights are (docs/numerics.md)");
   arguments.text("--cache-type", "NAME [f32]", choice.cache_type,
                  "Of the cpu executor, how keys and values are kept: f32, f16, bf16 or q8_0 (docs/numerics.md)");
 }
