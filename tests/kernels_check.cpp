@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <optional>
 #include <random>
@@ -167,7 +168,7 @@ void check_largest(const Kernels& own, const Kernels& plain) {
     std::vector<float> x(static_cast<std::size_t>(kTokens * 256));
     for (std::size_t i = 0; i < x.size(); ++i)
       x[i] = i / 256 % 3 == 0 || (i / 256 % 3 == 1 && i / 2 % 2 == 0) ? 1.0F : -1.0F;
-    for (const std::uint8_t byte : {0x00, 0x77, 0x7f, 0xff}) {
+    for (const std::uint8_t byte : std::initializer_list<std::uint8_t>{0x00, 0x77, 0x7f, 0xff}) {
       const auto data = panel_of(form, units, byte);
       check_int8(own, plain, {form.form, data.data(), 256}, x, std::string(form.name) + ", all bytes " + std::to_string(byte));
     }
