@@ -60,6 +60,8 @@ int Builder::param(const std::string& name, const Shape& shape) {
     }
     return static_cast<int>(same - graph_.params.begin());
   }
+  if (std::ranges::any_of(shape, [](std::int64_t axis) { return axis < 1; }))
+    fail("", "parameter " + name + " of shape " + to_string(shape) + " has an axis below 1");
   if (count(shape) > kMaxTokenElements)
     fail("", "parameter " + name + " of shape " + to_string(shape) + " is too large");
   graph_.params.push_back({name, shape, std::nullopt});
@@ -82,6 +84,8 @@ Stage& Builder::record(std::string_view stage, Operation operation, std::vector<
 }
 
 Value Builder::yield(Stage& stage, const std::string& suffix, Shape shape) {
+  if (std::ranges::any_of(shape, [](std::int64_t axis) { return axis < 1 && axis != kAnyLength; }))
+    fail("", "stage " + stage.name + " yields " + to_string(shape) + " for each token, with an axis below 1");
   if (std::none_of(shape.begin(), shape.end(),
                    [](std::int64_t axis) { return axis == kAnyLength; }) &&
       count(shape) > kMaxTokenElements) {

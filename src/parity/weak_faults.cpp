@@ -170,7 +170,7 @@ void add_weak_faults(Checker& checker, const Config& config, const std::vector<C
     for (const Hypothesis& hypothesis : hypotheses_about(checker.network(), config, role.checks.front()->value.stage)) {
       if (!concerns(checker, hypothesis)) continue;
       for (const double value : values_of(hypothesis)) {
-        progress.tell([&] { return fmt::format("{}: which way it rounds", name); });
+        progress.tell([&name = name] { return fmt::format("{}: which way it rounds", name); });
         const Sides sides = sides_of(checker, role, hypothesis, value);
         if (sides.named(role.mismatches)) {
           found.push_back({hypothesis, value, sides});
