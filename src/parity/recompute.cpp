@@ -83,6 +83,29 @@ std::set<int> touched_stages(const BoundGraph& network, const Patch& patch) {
   return touched;
 }
 
+namespace {
+
+// Rows of what tokens only add to; 0 of what they change.
+std::int64_t rows_of(const StateValue& state) {
+  if (const auto* cache = std::get_if<KeyValueCache>(&state)) return std::ssize(cache->positions);
+  if (const auto* list = std::get_if<RowList>(&state)) return list->rows.tokens();
+  return 0;
+}
+
+bool grows(const StateValue& state) {
+  return std::holds_alternative<KeyValueCache>(state) || std::holds_alternative<RowList>(state);
+}
+
+StateValue first_rows(const StateValue& state, std::int64_t rows) {
+  if (rows == rows_of(state)) return state;
+  if (const auto* cache = std::get_if<KeyValueCache>(&state))
+    return KeyValueCache{rows_from(cache->keys, 0, rows), rows_from(cache->values, 0, rows), {cache->positions.begin(), cache->positions.begin() + rows}};
+  if (const auto* list = std::get_if<RowList>(&state)) return RowList{rows_from(list->rows, 0, rows)};
+  return state;
+}
+
+}  // namespace
+
 Recompute::Recompute(const BoundGraph& network, const Captured& captured, Numerics numerics,
                      ThreadPool& pool, const Patch& patch)
     : network_(network),
@@ -157,20 +180,51 @@ const std::vector<Tensor>* Recompute::known_outputs(Key key) const {
   return same ? base_->known_outputs(key) : nullptr;
 }
 
-const std::vector<StateValue>* Recompute::known_states(Key key) const {
-  if (const auto found = states_after_.find(key); found != states_after_.end())
-    return &found->second;
+bool Recompute::knows_states(Key key) const {
+  if (states_after_.contains(key)) return true;
   const auto other = differs_.find(key);
-  const bool same = base_ != nullptr && other != differs_.end() && !other->second;
-  return same ? base_->known_states(key) : nullptr;
+  return base_ != nullptr && other != differs_.end() && !other->second && base_->knows_states(key);
 }
 
-// Whether a stage's outputs in `step` depend on a touched stage.
+std::optional<std::vector<StateValue>> Recompute::known_states(Key key) const {
+  const auto found = states_after_.find(key);
+  if (found == states_after_.end()) return knows_states(key) ? base_->known_states(key) : std::nullopt;
+  std::vector<StateValue> states;
+  for (std::size_t i = 0; i < found->second.rows.size(); ++i)
+    states.push_back(first_rows((*found->second.values)[i], found->second.rows[i]));
+  return states;
+}
+
+void Recompute::keep_states(Key key, std::vector<StateValue> states) {
+  Remembered kept;
+  for (const StateValue& state : states)
+    kept.rows.push_back(rows_of(state));
+  const Patch& now = patch(key.first);
+  const auto before = key.first > 0 ? states_after_.find({key.first - 1, key.second}) : states_after_.end();
+  const bool longer = before != states_after_.end() && std::ranges::all_of(states, grows) && !now.stages.contains(key.second) &&
+                      !now.computations.contains(key.second) &&
+                      std::ranges::equal(*before->second.values, states, std::less_equal<>(), rows_of, rows_of);
+  if (longer) {
+    kept.values = before->second.values;
+    *kept.values = std::move(states);
+  } else {
+    kept.values = std::make_shared<std::vector<StateValue>>(std::move(states));
+  }
+  states_after_[key] = std::move(kept);
+}
+
+// Whether a stage's outputs in `step` depend on a touched stage. Of what remembers, the oldest step is asked first, here and in states_before():
+// each asking the one before it would call as deep as a trace has steps.
 bool Recompute::differs(std::size_t step, int index) {
   const Key key{step, index};
   if (const auto found = differs_.find(key); found != differs_.end()) return found->second;
   if (touched_.contains(index)) return true;
   const Stage& stage = stage_in(step, index);
+  std::size_t first = step;
+  while (!stage.states.empty() && first > 0 && !differs_.contains({first - 1, index}))
+    --first;
+  for (; first < step; ++first)
+    (void)differs(first, index);
   bool any = !stage.states.empty() && step > 0 && differs(step - 1, index);
   // What was captured stands for its stage, but for rows whose number the patch may change.
   for (const Value input : stage.inputs) {
@@ -184,11 +238,14 @@ std::vector<StateValue> Recompute::states_before(std::size_t step, int index) {
   const Stage& stage = network_.graph.stages[static_cast<std::size_t>(index)];
   std::vector<StateValue> states;
   if (!stage.states.empty() && step > 0) {
-    const Key before{step - 1, index};
-    (void)outputs(step - 1, index);
-    const auto* known = known_states(before);
-    PLUMB_CHECK(known != nullptr);
-    return *known;
+    std::size_t first = step;
+    while (first > 0 && !knows_states({first - 1, index}))
+      --first;
+    for (; first < step; ++first)
+      (void)outputs(first, index);
+    auto known = known_states({step - 1, index});
+    PLUMB_CHECK(known.has_value());
+    return *std::move(known);
   }
   for (const int state : stage.states)
     states.push_back(empty_state(network_.graph.states[static_cast<std::size_t>(state)]));
@@ -222,7 +279,7 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
                    network_.graph.stages[static_cast<std::size_t>(index)].operation.index();
   auto result = own && other != patch(step).computations.end() ? other->second(stage, given, context(step, index))
                                                                 : run_stage(stage, given, context(step, index));
-  if (!stage.states.empty()) states_after_[key] = std::move(states);
+  if (!stage.states.empty()) keep_states(key, std::move(states));
   if (const int choice = choice_of(stage); choice >= 0) {
     if (const auto theirs = captured(step, {index, choice}))
       take_order_of(stage, theirs->values, result);

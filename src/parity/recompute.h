@@ -98,7 +98,9 @@ class Recompute {
   // What this and its bases hold already; null where nothing. These alone are asked of a base.
   const std::shared_ptr<const CapturedValue>* known_value(Key key, int output) const;
   const std::vector<Tensor>* known_outputs(Key key) const;
-  const std::vector<StateValue>* known_states(Key key) const;
+  std::optional<std::vector<StateValue>> known_states(Key key) const;
+  bool knows_states(Key key) const;
+  void keep_states(Key key, std::vector<StateValue> states);
 
   const BoundGraph& network_;
   const Captured& captured_;
@@ -118,7 +120,13 @@ class Recompute {
   std::set<int> touched_;
   std::map<Key, bool> differs_;
   std::map<Key, std::vector<Tensor>> computed_;
-  std::map<Key, std::vector<StateValue>> states_after_;
+  // What a stage remembers after a step. A stage as the network has it only adds rows to caches and lists: those of all steps lie in one memory,
+  // each step's at its beginning. A copy for each step would take the square of a sequence's length.
+  struct Remembered {
+    std::shared_ptr<std::vector<StateValue>> values;
+    std::vector<std::int64_t> rows;  // of each state
+  };
+  std::map<Key, Remembered> states_after_;
   std::map<std::pair<Key, int>, std::shared_ptr<const CapturedValue>> held_;
 };
 
