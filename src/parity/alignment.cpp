@@ -267,11 +267,11 @@ void AlignedTrace::match_choices(const BoundGraph& network, const std::vector<co
       if (pair.first == nullptr || width == router->chosen) continue;
       for (const auto& [tensor, output] : {std::pair(pair.first, 1), std::pair(pair.second, 2)}) {
         if (tensor == nullptr) continue;
-        matches_.insert({stage.outputs[static_cast<std::size_t>(output)].name,
-                         Alignment{.theirs = without_step(tensor->name),
-                                   .layout = {.axes = {0, 1}, .first = 0, .count = width},
-                                   .token_shape = {width},
-                                   .by_name = false}});
+        Alignment match;
+        match.theirs = without_step(tensor->name);
+        match.layout = {.axes = {0, 1}, .first = 0, .count = width};
+        match.token_shape = {width};
+        matches_.emplace(stage.outputs[static_cast<std::size_t>(output)].name, std::move(match));
       }
     }
   }
