@@ -105,6 +105,7 @@ INSTANTIATE_TEST_SUITE_P(Forms, PackedColumnsProduct,
                                          Packed{"gptq_4_sorted", false, 4, 40, 288, 32, true, false},
                                          Packed{"gptq_4_groups_of_8", false, 4, 8, 64, 8, false, false},
                                          Packed{"gptq_8_of_no_whole_32", false, 8, 36, 100, 20, false, false},
+                                         Packed{"gptq_8_of_48", false, 8, 36, 48, 16, false, false},
                                          Packed{"awq", true, 4, 72, 544, 128, false, true},
                                          Packed{"awq_small", true, 4, 8, 32, 32, false, true}),
                          [](const auto& packed) { return std::string(packed.param.name); });
