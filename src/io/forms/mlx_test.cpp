@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "io/forms/form_test_support.h"
 #include "io/io_test_support.h"
 #include "io/weight_map.h"
 #include "io/weight_views.h"
@@ -158,6 +159,30 @@ TEST_F(MlxFile, EmptyAndImmenseShapesAreRefusedOrEmpty) {
            R"("a.biases":{"dtype":"F16","shape":[0,1],"data_offsets":[0,0]}})",
            0, {0, 32});
   EXPECT_FALSE(immense.ok());
+}
+
+// Codes of each width, the least and the greatest among them, as integers with a scale and an offset for each 16.
+TEST(MlxForms, IntegersAreTheDecodedRows) {
+  for (const std::int64_t bits : {1, 2, 3, 4, 5, 6, 8}) {
+    std::vector<std::uint32_t> words(static_cast<std::size_t>(2 * bits));
+    for (std::size_t i = 0; i < words.size(); ++i)
+      words[i] = i == 0 ? 0xffffffffU : i == 1 ? 0U : static_cast<std::uint32_t>(i * 0x9E3779B9U);
+    test::FormFile file;
+    file.add("a.weight", "U32", "[1," + std::to_string(2 * bits) + "]", words);
+    file.add("a.scales", "F32", "[1,2]", std::vector<float>{0.5F, 0.25F});
+    file.add("a.biases", "F32", "[1,2]", std::vector<float>{-1.5F, 3.0F});
+    WeightMap map = file.map({}, R"({"group_size":32,"bits":)" + std::to_string(bits) + "}");
+    const auto weight = map.take("a.weight", {1, 64});
+    ASSERT_TRUE(weight.ok()) << weight.error().message;
+    ASSERT_TRUE(weight.value()->has_integers());
+    const std::vector<double> row = test::FormFile::values_of(*weight.value());
+    std::vector<std::int8_t> codes(64);
+    std::vector<float> scales(4);
+    std::vector<float> offsets(4);
+    weight.value()->read_integers(0, codes, scales, offsets);
+    for (std::size_t i = 0; i < row.size(); ++i)
+      EXPECT_EQ(scales[i / 16] * static_cast<float>(codes[i]) + offsets[i / 16], row[i]) << bits << " bits, element " << i;
+  }
 }
 
 }  // namespace
