@@ -54,9 +54,11 @@ Computation softmax_in(Round round, bool scores) {
       for (std::size_t j = 0; j < keys; ++j)
         total += to[j] = std::isfinite(from[j]) ? std::exp((scores ? round(from[j]) : from[j]) - largest) : 0;
       for (double& prob : to)
-        prob = round(prob / total);
+        prob = context.numerics.activation(round(prob / total));
     }
     weigh_again(stage, operands, result, std::vector<bool>(rows, true));
+    for (double& value : result[2].data)
+      value = context.numerics.activation(value);
     return result;
   };
 }

@@ -162,6 +162,23 @@ void router_hypotheses(const Router& router, std::vector<Hypothesis>& list) {
     list.back().rarity = 0.5;
   }
   if (router.choice == RouterChoice::kTable) table_hypotheses(list);
+  // A softmax of the chosen sums to one by itself; who takes other scores divides them by their sum, and changes two fields at once.
+  const bool of_chosen = router.score == RouterScore::kSoftmax && router.order == RouterOrder::kSelectThenScore && !router.renormalise;
+  if (of_chosen) {
+    list.push_back({.row = "52",
+                    .field = "router.score",
+                    .cause = "the scores are sigmoids, divided by their sum",
+                    .expected = std::string("softmax"),
+                    .found = std::string("sigmoid over the sum"),
+                    .range = std::nullopt,
+                    .apply = [](const BoundGraph& network, int index, double, Patch& patch) {
+                      auto* op = std::get_if<Router>(&patched_stage(network, index, patch).operation);
+                      if (op == nullptr) return false;
+                      op->score = RouterScore::kSigmoid;
+                      op->renormalise = true;
+                      return true;
+                    }});
+  }
   list.push_back(
       computing<Router>({"52", "router.weights", "all chosen experts have one weight", std::string("by score"), std::string("equal")},
                         [](const Stage& s, const StageOperands& operands, const StageContext& context) {

@@ -25,7 +25,7 @@ bool same_bits(double a, double b) {
 }
 
 struct Sides {
-  std::int64_t elements = 0;   // in which the hypothesis says other bits
+  std::int64_t elements = 0;   // in which the hypothesis says other bits; numbers that are decided together count as one
   std::int64_t its_side = 0;   // of those, the suspect's are the hypothesis's
   std::int64_t mismatches = 0;  // elements that are not the hypothesis's, of all
 
@@ -73,6 +73,12 @@ std::map<std::string, Role> roles_of(Checker& checker, const std::vector<Check>&
   return roles;
 }
 
+// The numbers that fall to a side together: of attention's context, those of a token and head, which one probability may move.
+std::size_t decided_together(const Stage& stage, const Check& check, const Tensor& value) {
+  const bool context = std::holds_alternative<Attend>(stage.operation) && check.value.output == 2;
+  return context ? static_cast<std::size_t>(std::max<std::int64_t>(value.shape.back(), 1)) : 1;
+}
+
 Sides sides_of(Checker& checker, const Role& role, const Hypothesis& hypothesis, double value) {
   Sides sides;
   for (std::size_t c = 0; c < role.checks.size(); ++c) {
@@ -82,12 +88,20 @@ Sides sides_of(Checker& checker, const Role& role, const Hypothesis& hypothesis,
     const bool applies = hypothesis.apply(checker.network(), check.value.stage, value, patch);
     const Tensor other = applies ? checker.rounded(check, patch) : role.rounded[c];
     if (other.shape != suspect.shape) return {};
-    for (std::size_t i = 0; i < other.data.size(); ++i) {
-      const bool says_otherwise = !same_bits(other.data[i], role.rounded[c].data[i]);
-      const bool matches = same_bits(other.data[i], suspect.data[i]);
-      sides.elements += says_otherwise ? 1 : 0;
-      sides.its_side += says_otherwise && matches ? 1 : 0;
-      sides.mismatches += matches ? 0 : 1;
+    const std::size_t together = decided_together(stage_at(checker.network(), check.value.stage), check, other);
+    for (std::size_t first = 0; first < other.data.size(); first += together) {
+      std::size_t otherwise = 0;
+      std::size_t its_side = 0;
+      for (std::size_t i = first; i < first + together; ++i) {
+        const bool says_otherwise = !same_bits(other.data[i], role.rounded[c].data[i]);
+        const bool matches = same_bits(other.data[i], suspect.data[i]);
+        otherwise += says_otherwise ? 1 : 0;
+        its_side += says_otherwise && matches ? 1 : 0;
+        sides.mismatches += matches ? 0 : 1;
+      }
+      if (otherwise == 0) continue;
+      ++sides.elements;
+      sides.its_side += static_cast<double>(its_side) >= kSide * static_cast<double>(otherwise) ? 1 : 0;
     }
     if (sides.lost()) return sides;
   }

@@ -80,6 +80,7 @@ ALIKE = [
     ("olmo3", "no_mlp_post_norm", "own"),
     ("olmoe", "experts_more=-1", "mixed"),
     ("gpt_oss", "router_sigmoid", "own"),
+    ("gpt_oss", "router_sigmoid", "numbered"),
     ("llama", "decode_offset=-32", "mixed"),
     ("qwen3", "decode_offset=1", "blocks"),
     ("llama", "future=-1", "blocks"),
@@ -129,6 +130,14 @@ def test_what_was_reported_of_engines_is_named(tmp_path):
     sample = [(name, [next(f for f in faults.of(name) if f.text == text)], "house") for name, text in REPORTED]
     found, missed = judged(sample, tmp_path)
     assert len(found) == len(REPORTED) and not missed
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2"])
+def test_what_bfloat16_nearly_hides_is_named(tmp_path, name):
+    """Probabilities that were rounded to float16 before they were to bfloat16."""
+    fault = next(f for f in faults.of(name) if f.text == "softmax_in=torch.float16")
+    stage, cause, report = battery.Battery(name, torch.bfloat16, tmp_path / "a.trace").judge([fault], "house")
+    assert stage and cause, battery.summary(report)
 
 
 def test_layers_in_another_order_are_told_as_such(tmp_path):

@@ -20,6 +20,7 @@ NEAR = [
     Case("gpt_oss", 1, 0, BRAIN, BRAIN, "both", "house"),  # moe.logits: a bias
     Case("glm4", 1, 2, BRAIN, BRAIN, "both", "house"),  # attn.v: a bias
     Case("olmo3", 34, 0, BRAIN, BRAIN, "both", "house"),  # attn.q_rope: tables
+    Case("gpt_oss", 1, 1, BRAIN, FLOAT, "prompt", "house"),  # attn.context: one probability, by which all of a head's numbers fall to another side
     Case("gpt_oss", 34, 1, FLOAT, BRAIN, "both", "house"),  # moe.probs: written in fewer bits, as all below
     Case("gpt_oss", 1, 2, FLOAT, HALF, "both", "house"),  # attn.scores
     Case("olmoe", 34, 1, FLOAT, BRAIN, "both", "house"),  # moe.probs
