@@ -13,6 +13,7 @@
 #include "parity/captured_views.h"
 #include "parity/name_words.h"
 #include "parity/recompute.h"
+#include "parity/ties.h"
 
 namespace plumb {
 namespace {
@@ -84,6 +85,7 @@ AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, Thread
     match_choices(network, unknown);
     held_.clear();
   }
+  ties_ = ties_of(network, *this, pool);
   std::set<std::string> used;
   for (const auto& [stage, match] : matches_)
     used.insert(match.theirs);
@@ -342,12 +344,11 @@ void AlignedTrace::match_by_size(const BoundGraph& network, const RunOrder& orde
       if (best.size() == 1 && own.size() == 1) axes = own.front().axes;
       if (best.size() == 1 && own.size() > 1 && !trace_.fed_ids(0).empty())
         axes = likest_layout(*tensor, own, reference.computed(0, value)).axes;
-      matches_.insert(
-          {output->name,
-           Alignment{.theirs = theirs,
-                     .layout = {.axes = axes, .first = first, .count = count},
-                     .token_shape = output->shape,
-                     .by_name = false}});
+      Alignment match{.theirs = theirs, .layout = {}, .token_shape = output->shape, .by_name = false};
+      match.layout.axes = std::move(axes);
+      match.layout.first = first;
+      match.layout.count = count;
+      matches_.insert({output->name, std::move(match)});
       known.insert_or_assign(theirs, value.stage);
       first += count;
     }

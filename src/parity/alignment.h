@@ -34,6 +34,8 @@ class AlignedTrace final : public Captured {
   std::shared_ptr<const CapturedValue> value(std::size_t step,
                                              std::string_view stage) const override;
 
+  Ties ties() const override { return ties_; }
+
   const std::map<std::string, Alignment, std::less<>>& matches() const {
     return matches_;
   }                                                                         // by stage
@@ -55,6 +57,7 @@ class AlignedTrace final : public Captured {
 
   const Trace& trace_;
   Numbering numbering_;
+  Ties ties_ = Ties::kLowest;
   std::map<std::string, Alignment, std::less<>> matches_;
   std::vector<std::string> unmatched_;
   mutable std::mutex reading_;

@@ -31,6 +31,7 @@ class WithEntering final : public Captured {
     const bool entering = held == nullptr && step == 0 && found != entering_.end() && found->second.first != looked_at_;
     return entering ? found->second.second : held;
   }
+  Ties ties() const override { return own_.ties(); }
   void hold(const Stage& stage, int output, const Tensor& values) {
     entering_[stage.outputs[static_cast<std::size_t>(output)].name] = {
         stage.layer, std::make_shared<CapturedValue>(CapturedValue{values, DType::kF32})};

@@ -22,6 +22,10 @@ struct CapturedValue {
   DType dtype;  // in which the engine held them
 };
 
+// Which of entries of equal score an index chooses, where its choice was not captured: those of lowest number, or those that torch.topk leaves in
+// front.
+enum class Ties : std::uint8_t { kLowest, kTorch };
+
 class Captured {
  public:
   virtual ~Captured() = default;
@@ -33,6 +37,7 @@ class Captured {
                                                      std::string_view stage) const = 0;
   // Tokens of the sequence that the engine knew in `step`: rotary tables may follow from them.
   virtual std::int64_t known_length(std::size_t step) const { return steps()[step].first + steps()[step].count; }
+  virtual Ties ties() const { return Ties::kLowest; }
 };
 
 }  // namespace plumb

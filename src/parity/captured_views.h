@@ -16,6 +16,7 @@ class IdsOnly final : public Captured {
     return nullptr;
   }
   std::int64_t known_length(std::size_t step) const override { return whole_.known_length(step); }
+  Ties ties() const override { return whole_.ties(); }
 
  private:
   const Captured& whole_;
@@ -32,6 +33,7 @@ class FirstTokens final : public Captured {
   std::shared_ptr<const CapturedValue> value(std::size_t step,
                                              std::string_view stage) const override;
   std::int64_t known_length(std::size_t) const override { return whole_.known_length(0); }
+  Ties ties() const override { return whole_.ties(); }
 
  private:
   const Captured& whole_;
@@ -53,6 +55,7 @@ class Jittered final : public Captured {
   std::vector<std::int32_t> fed_ids(std::size_t step) const override { return own_.fed_ids(step); }
   std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override;
   std::int64_t known_length(std::size_t step) const override { return own_.known_length(step); }
+  Ties ties() const override { return own_.ties(); }
 
  private:
   const Captured& own_;

@@ -27,6 +27,7 @@ class AsUnder final : public Captured {
   std::shared_ptr<const CapturedValue> value(std::size_t, std::string_view stage) const override {
     return stage == stage_ ? value_ : nullptr;
   }
+  Ties ties() const override { return first_.ties(); }
 
  private:
   FirstTokens first_;

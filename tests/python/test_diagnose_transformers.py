@@ -15,6 +15,8 @@ import planted
 import pytest
 import torch
 from capture_models import load, run
+from edited_battery import limited
+from tokenizers import Tokenizer
 from transformers import DynamicCache
 
 IDS = [int(i) for i in checkpoints.golden("llama")["long"].ids[:32]]  # past the windows of 24
@@ -110,6 +112,19 @@ def test_right_runs_raise_no_alarm(plumb_binary, tmp_path, name):
             run(model, IDS, steps=1)
         report = diagnose(plumb_binary, trace, tmp_path / "a.trace", folder)
         assert (report["verdict"], report["findings"]) == ("benign", []), (dtype, attention, report["summary"])
+
+
+@pytest.mark.parametrize("mode", ["blocks", "logits"])
+def test_ties_of_an_index_raise_no_alarm(plumb_binary, tmp_path, mode):
+    """Products that relu cuts off are zero to the bit: which block is chosen of two such is torch's to say, and was not captured."""
+    folder = checkpoints.folder("deepseek_v4")
+    text = "<|im_start|>user\nWhat is 3 + 4?<|im_end|>\n<|im_start|>assistant\n7<|im_end|>\n<|im_start|>user\nWhich month comes after March? Say it in one word, please.<|im_end|>\n"
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    model = load(folder, torch.float32)
+    with package.capture(model, token_ids=ids) as trace:
+        run(model, ids, steps=1)
+    report = diagnose(plumb_binary, limited(trace, mode), tmp_path / "a.trace", folder)
+    assert (report["verdict"], report["findings"]) == ("benign", []), report["summary"]
 
 
 @torch.no_grad()
