@@ -38,6 +38,16 @@ double squares_between(std::span<const double> a, std::span<const double> b) {
   return sum;
 }
 
+// Whether the passes feed known ids in order from position 0 on, so that no length is more than there are ids.
+bool begins_and_follows(const Captured& captured) {
+  std::int64_t next = 0;
+  for (std::size_t step = 0; step < captured.steps().size(); ++step) {
+    if (captured.steps()[step].first != next || captured.fed_ids(step).empty()) return false;
+    next += captured.steps()[step].count;
+  }
+  return next > 0;
+}
+
 }  // namespace
 
 void choose_as_torch(const Stage& stage, std::int64_t known_length, std::vector<Tensor>& outputs) {
@@ -49,8 +59,9 @@ void choose_as_torch(const Stage& stage, std::int64_t known_length, std::vector<
   const std::size_t count = std::min(entries, static_cast<std::size_t>(chosen.width()));
   if (count == 0) return;
   using Entry = std::pair<double, std::size_t>;
-  const auto higher = [](const Entry& a, const Entry& b) { return a.first > b.first; };
-  std::vector<Entry> row(entries);
+  // What is no number is above all others, as there: without it this would be no order, and a sort would leave its row.
+  const auto higher = [](const Entry& a, const Entry& b) { return (std::isnan(a.first) && !std::isnan(b.first)) || a.first > b.first; };
+  std::vector<Entry> row(entries);  // at most one for each id: see begins_and_follows()
   for (std::int64_t t = 0; t < scores.tokens(); ++t) {
     for (std::size_t i = 0; i < entries; ++i)
       row[i] = {i < scores.row(t).size() ? scores.row(t)[i] : -std::numeric_limits<double>::infinity(), i};
@@ -71,7 +82,7 @@ void choose_as_torch(const Stage& stage, std::int64_t known_length, std::vector<
 Ties ties_of(const BoundGraph& network, const Captured& captured, ThreadPool& pool) {
   const auto& stages = network.graph.stages;
   const bool indexed = std::ranges::any_of(stages, [](const Stage& stage) { return std::holds_alternative<Index>(stage.operation); });
-  if (!indexed || captured.steps().empty() || captured.fed_ids(0).empty()) return Ties::kLowest;
+  if (!indexed || !begins_and_follows(captured)) return Ties::kLowest;
   // Where choices were captured, each is judged by its scores, and those are taken that the suspect made.
   const bool told = std::ranges::any_of(stages, [&](const Stage& stage) {
     return std::holds_alternative<Index>(stage.operation) && captured.value(0, stage.outputs[kChoice].name) != nullptr;

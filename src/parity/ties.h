@@ -4,10 +4,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "graph/graph.h"
-#include "graph/tensor.h"
 #include "core/thread_pool.h"
 #include "graph/executor.h"
+#include "graph/graph.h"
+#include "graph/tensor.h"
 #include "parity/captured.h"
 
 namespace plumb {
@@ -16,7 +16,8 @@ namespace plumb {
 // that it held for them and that no score here stands for are masked, and take part in torch's order. `outputs`: scores and choice.
 void choose_as_torch(const Stage& stage, std::int64_t known_length, std::vector<Tensor>& outputs);
 
-// The rule by which what was captured of the first pass follows best; the lowest number where nothing tells.
+// The rule by which what was captured of the first pass follows best; the lowest number where nothing tells, or where passes do not follow each
+// other from position 0 on with known ids.
 Ties ties_of(const BoundGraph& network, const Captured& captured, ThreadPool& pool);
 
 }  // namespace plumb
