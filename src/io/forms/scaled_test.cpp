@@ -225,5 +225,24 @@ TEST(IntegerForm, WhatDoesNotFitIsRefused) {
   EXPECT_NE(error(2, 16, "[1,2]", 2), "");
 }
 
+TEST(IntegerForms, AZeroPointOfTheWholeTensorIsThatOfEveryRow) {
+  test::FormFile file;
+  file.add("a.weight", "I8", "[3,2]", std::vector<std::int8_t>{1, 2, 3, 4, 5, 6});
+  file.add("a.weight_scale", "F32", "[1]", std::vector<float>{0.5F});
+  file.add("a.weight_zero_point", "I8", "[1]", std::vector<std::int8_t>{4});
+  EXPECT_EQ(file.values("a.weight", {3, 2}), (std::vector<double>{-1.5, -1, -0.5, 0, 0.5, 1}));
+}
+
+TEST(IntegerForms, GroupsThatSixteenDoNotDivideAreNoIntegersWithAScaleForEachSixteen) {
+  for (const std::int64_t groups : {1, 2, 4, 8}) {  // of 64, 32, 16 and 8 columns
+    test::FormFile file;
+    file.add("a.weight", "I8", "[1,64]", std::vector<std::int8_t>(64, 1));
+    file.add("a.weight_scale", "F32", "[1," + std::to_string(groups) + "]", std::vector<float>(static_cast<std::size_t>(groups), 0.5F));
+    const auto weight = file.map().take("a.weight", {1, 64});
+    ASSERT_TRUE(weight.ok()) << weight.error().message;
+    EXPECT_EQ(weight.value()->has_integers(), groups < 8) << groups;
+  }
+}
+
 }  // namespace
 }  // namespace plumb
