@@ -7,6 +7,7 @@
 
 #include "graph/print.h"
 #include "parity/alignment.h"
+#include "parity/captured_views.h"
 #include "parity/name_words.h"
 #include "parity/recompute.h"
 
@@ -20,18 +21,15 @@ constexpr double kFollows = 1e-3;    // relative L2 of what follows from its inp
 constexpr double kFollowsCoarse = 3e-2;  // where the suspect holds two bytes
 
 // The captured values and, of what enters a layer without having been captured, what was computed once.
-class WithEntering final : public Captured {
+class WithEntering final : public CapturedView {
  public:
-  explicit WithEntering(const Captured& own) : own_(own) {}
-  const std::vector<TraceStep>& steps() const override { return own_.steps(); }
-  std::vector<std::int32_t> fed_ids(std::size_t step) const override { return own_.fed_ids(step); }
+  using CapturedView::CapturedView;
   std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override {
     auto held = own_.value(step, stage);
     const auto found = entering_.find(stage);
     const bool entering = held == nullptr && step == 0 && found != entering_.end() && found->second.first != looked_at_;
     return entering ? found->second.second : held;
   }
-  Ties ties() const override { return own_.ties(); }
   void hold(const Stage& stage, int output, const Tensor& values) {
     entering_[stage.outputs[static_cast<std::size_t>(output)].name] = {
         stage.layer, std::make_shared<CapturedValue>(CapturedValue{values, DType::kF32})};
@@ -40,7 +38,6 @@ class WithEntering final : public Captured {
   void look_at(int layer) { looked_at_ = layer; }
 
  private:
-  const Captured& own_;
   int looked_at_ = -2;
   std::map<std::string, std::pair<int, std::shared_ptr<const CapturedValue>>, std::less<>> entering_;
 };

@@ -9,7 +9,7 @@
 namespace plumb {
 
 std::vector<std::int32_t> FirstTokens::fed_ids(std::size_t step) const {
-  auto ids = whole_.fed_ids(step);
+  auto ids = own_.fed_ids(step);
   if (static_cast<std::int64_t>(ids.size()) > steps_[0].count)
     ids.resize(static_cast<std::size_t>(steps_[0].count));
   return ids;
@@ -17,8 +17,8 @@ std::vector<std::int32_t> FirstTokens::fed_ids(std::size_t step) const {
 
 std::shared_ptr<const CapturedValue> FirstTokens::value(std::size_t step,
                                                         std::string_view stage) const {
-  const auto whole = whole_.value(step, stage);
-  if (!whole || whole->values.tokens() != whole_.steps()[0].count) return nullptr;
+  const auto whole = own_.value(step, stage);
+  if (!whole || whole->values.tokens() != own_.steps()[0].count) return nullptr;
   Shape shape = whole->values.shape;
   shape[0] = steps_[0].count;
   Tensor first(shape);

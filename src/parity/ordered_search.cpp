@@ -15,23 +15,19 @@ namespace {
 constexpr std::size_t kGroup = 6;       // evaluated before it is asked whether one explains the check
 
 // The first tokens of the suspect's prompt with what our network computes of one value under a cause.
-class AsUnder final : public Captured {
+class AsUnder final : public FirstTokens {
  public:
   AsUnder(Checker& checker, const Check& check, const Patch& patch, std::int64_t tokens)
-      : first_(checker.captured(), tokens), ids_(first_), stage_(checker.network().graph.output(check.value).name) {
-    Recompute recompute(checker.network(), ids_, Numerics(checker.arithmetic().formula), checker.pool(), patch);
+      : FirstTokens(checker.captured(), tokens), stage_(checker.network().graph.output(check.value).name) {
+    const IdsOnly ids(*this);
+    Recompute recompute(checker.network(), ids, Numerics(checker.arithmetic().formula), checker.pool(), patch);
     value_ = std::make_shared<CapturedValue>(CapturedValue{recompute.computed(0, check.value), DType::kF64});
   }
-  const std::vector<TraceStep>& steps() const override { return first_.steps(); }
-  std::vector<std::int32_t> fed_ids(std::size_t step) const override { return first_.fed_ids(step); }
   std::shared_ptr<const CapturedValue> value(std::size_t, std::string_view stage) const override {
     return stage == stage_ ? value_ : nullptr;
   }
-  Ties ties() const override { return first_.ties(); }
 
  private:
-  FirstTokens first_;
-  IdsOnly ids_;
   std::string stage_;
   std::shared_ptr<const CapturedValue> value_;
 };

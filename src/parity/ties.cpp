@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <utility>
 
+#include "parity/captured_views.h"
 #include "parity/recompute.h"
 
 namespace plumb {
@@ -12,17 +14,12 @@ namespace {
 
 constexpr int kChoice = 1;  // of an index's outputs
 
-class Under final : public Captured {
+class Under final : public CapturedView {
  public:
-  Under(const Captured& own, Ties ties) : own_(own), ties_(ties) {}
-  const std::vector<TraceStep>& steps() const override { return own_.steps(); }
-  std::vector<std::int32_t> fed_ids(std::size_t step) const override { return own_.fed_ids(step); }
-  std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override { return own_.value(step, stage); }
-  std::int64_t known_length(std::size_t step) const override { return own_.known_length(step); }
+  Under(const Captured& own, Ties ties) : CapturedView(own), ties_(ties) {}
   Ties ties() const override { return ties_; }
 
  private:
-  const Captured& own_;
   Ties ties_;
 };
 
@@ -94,7 +91,7 @@ Ties ties_of(const BoundGraph& network, const Captured& captured, ThreadPool& po
   Recompute lowest(network, by_lowest, Numerics(Precision::kFp64), pool, nothing);
   Recompute torch(network, by_torch, Numerics(Precision::kFp64), pool, nothing);
   for (int index = 0; index < static_cast<int>(stages.size()); ++index) {
-    if (!std::holds_alternative<Index>(stages[static_cast<std::size_t>(index)].operation) || lowest.captured(0, {index, kChoice})) continue;
+    if (!std::holds_alternative<Index>(stages[static_cast<std::size_t>(index)].operation)) continue;
     const Tensor& a = lowest.computed(0, {index, kChoice});
     const Tensor& b = torch.computed(0, {index, kChoice});
     std::int64_t first = 0;  // token at which the two choose otherwise
