@@ -65,10 +65,6 @@ constexpr Residual kIncomparable{.relative_l2 = 1e9,
                                  .cosine = 0,
                                  .bit_match = 0};
 
-bool exceeds(const Check& check) {
-  return !(check.residual.relative_l2 <= check.budget && check.residual.worst_row <= 6 * check.budget);
-}
-
 // How many numbers carry a tensor's norm: all where they are alike, one where it is much the largest.
 double carrying(const Tensor& values) {
   double squares = 0;
@@ -356,7 +352,7 @@ std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) 
   if (!check.exact) {
     check.budget = chosen ? 0.5 / static_cast<double>(std::max<std::int64_t>(exact.tokens(), 1))
                           : budget(check, exact, reported(check, run_in(check.profile).computed(step, value)));
-    check.fails = exceeds(check);
+    check.fails = !within(check.residual, check.budget);
     if (!chosen) draw_again(check);
   }
   return check;
@@ -375,7 +371,7 @@ void Checker::draw_again(Check& check) {
     const Tensor rounded = reported(check, others_.rounded(run).computed(check.step, check.value));
     if (exact.shape != rounded.shape) continue;
     check.budget = std::max(check.budget, budget(check, exact, rounded) + step / std::sqrt(carrying(exact)));
-    check.fails = exceeds(check);
+    check.fails = !within(check.residual, check.budget);
   }
 }
 

@@ -111,13 +111,12 @@ bool Explainer::reaches(const Check& check, const Attempt& candidate) {
   if (!(r.relative_l2 < check.residual.relative_l2) || !apply(checker_.network(), candidate, patch)) return false;
   if (candidate.hypothesis.rounds && most_rows_right(checker_, check, patch)) return true;
   if (!(r.relative_l2 * gain < check.residual.relative_l2)) return false;
-  const auto fits = [&](double budget) { return r.relative_l2 <= budget && r.worst_row <= 6 * budget; };
-  if (fits(check.budget)) return true;
+  if (within(r, check.budget)) return true;
   // What rounds inside is seen in the bits, where an engine's own approximations (of a root, say) move some of them by a whole step.
   constexpr double kMostBits = 0.75;
   const bool by_bits = r.bit_match >= kMostBits && r.bit_match >= kGain * check.residual.bit_match;
   if (candidate.hypothesis.rounds && (by_bits || r.relative_l2 <= kOtherSides * check.residual.relative_l2)) return true;
-  return fits(10 * check.budget) && fits(checker_.budget_under(check, patch));
+  return within(r, 10 * check.budget) && within(r, checker_.budget_under(check, patch));
 }
 
 // The residuals of the failing checks of the same role under the causes, over their budgets; a few of them suffice.
@@ -262,10 +261,9 @@ Explainer::Outcome Explainer::search(const Check& check) {
 // The budget was measured without the cause; where the cause is right, what it leaves is of the budget's size.
 bool Explainer::explains(const Check& check, const Patch& patch, bool rounds) {
   const Residual r = checker_.under(check, patch);
-  const bool within = r.relative_l2 <= check.budget && r.worst_row <= 6 * check.budget;
   const bool nearly = r.relative_l2 <= 4 * check.budget && r.relative_l2 * 10 < check.residual.relative_l2;
   // What rounds has been found to elsewhere: of few numbers that fall on the other side, one may weigh much.
-  return within || nearly ||
+  return within(r, check.budget) || nearly ||
          (rounds && (r.relative_l2 <= 3 * kOtherSides * check.residual.relative_l2 || most_rows_right(checker_, check, patch)));
 }
 

@@ -135,12 +135,9 @@ class Rung {
   }
 
   bool within(const Residual& r, const Patch& patch) {
-    const auto fits = [&](double budget) {
-      return r.relative_l2 <= budget && r.worst_row <= 6 * budget;
-    };
-    if (fits(check_->budget)) return true;
+    if (plumb::within(r, check_->budget)) return true;
     // What a cause does to the values, it does to their rounding.
-    return fits(10 * check_->budget) && fits(checker_.budget_under(*check_, patch));
+    return plumb::within(r, 10 * check_->budget) && plumb::within(r, checker_.budget_under(*check_, patch));
   }
 
   bool refine(Set& set) {

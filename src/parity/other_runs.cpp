@@ -26,10 +26,6 @@ std::vector<Tensor> bias_behind_the_product(const Stage& stage, const StageOpera
 
 }  // namespace
 
-DType dtype_of(SuspectType type) {
-  return type == SuspectType::kBfloat16 ? DType::kBF16 : type == SuspectType::kFloat16 ? DType::kF16 : DType::kF32;
-}
-
 OtherRuns::OtherRuns(const BoundGraph& network, const Captured& captured, const Arithmetic& arithmetic, ThreadPool& pool)
     : network_(network), captured_(captured), arithmetic_(arithmetic), pool_(pool), runs_(kCount) {}
 

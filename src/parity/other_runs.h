@@ -12,9 +12,6 @@
 
 namespace plumb {
 
-// The type in which a suspect's modules hand values on.
-DType dtype_of(SuspectType type);
-
 class OtherRuns {
  public:
   // The largest of eight drawings of a single Gaussian number is below half its deviation once in 2,000 times.

@@ -1,9 +1,9 @@
 // Numbers of another type than the engine's own: a softmax or rotary tables in two bytes, values past the largest float16.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
-
-#include <fmt/format.h>
 
 #include "core/float_bits.h"
 #include "graph/builder.h"

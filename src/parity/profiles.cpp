@@ -45,6 +45,10 @@ SuspectType suspect_type(DType run) {
   return run == DType::kBF16 ? SuspectType::kBfloat16 : run == DType::kF16 ? SuspectType::kFloat16 : SuspectType::kFloat32;
 }
 
+DType dtype_of(SuspectType type) {
+  return type == SuspectType::kBfloat16 ? DType::kBF16 : type == SuspectType::kFloat16 ? DType::kF16 : DType::kF32;
+}
+
 namespace {
 
 std::vector<Precision> profiles_of(SuspectType type, const std::string& engine) {

@@ -18,6 +18,8 @@ enum class SuspectType : std::uint8_t { kFloat32, kBfloat16, kFloat16 };
 
 // Of run_type(): what is finer than float32 is judged as float32.
 SuspectType suspect_type(DType run);
+// The type in which a suspect's modules hand values on.
+DType dtype_of(SuspectType type);
 
 // By the name that an engine gives itself.
 bool is_llama_cpp(const std::string& engine);

@@ -17,6 +17,11 @@ struct Residual {
   double bit_match;  // share of elements that are equal
 };
 
+// Whether all, and each row, is within what a right engine may be off by; a row alone varies more than all.
+inline bool within(const Residual& r, double budget) {
+  return r.relative_l2 <= budget && r.worst_row <= 6 * budget;
+}
+
 // `y` against `f`, of equal shapes. Masked scores (-inf, or -6e4 and below, on both sides) are left out; an element that is
 // not finite on one side only counts as an error of the size of everything, to which the share of such elements is added.
 Residual residual(const Tensor& y, const Tensor& f);

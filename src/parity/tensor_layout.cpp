@@ -148,7 +148,6 @@ Layout likest_layout(const StoredTensor& tensor, const std::vector<Layout>& layo
   const Layout* likest = &layouts.front();
   double most = -2;
   for (const Layout& layout : layouts) {
-    if (layouts.size() == 1) break;
     const bool fits = layout.count == ours.width() && tensor.shape[layout.axes[0]] == ours.tokens();
     const double alike = fits ? correlation(arranged(tensor, layout, Shape(ours.shape.begin() + 1, ours.shape.end())), ours) : -1;
     if (alike <= most) continue;
