@@ -58,6 +58,23 @@ function(plumb_models name)
   endif()
 endfunction()
 
+# plumb_avxvnni_evex(TEST …): those test programs run the kernels of AVX-VNNI with the other encoding of its instructions where the processor
+# has AVX-512 VNNI alone: what tests/avxvnni_evex.cpp says, in one compiled object.
+function(plumb_avxvnni_evex)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    return()
+  endif()
+  if(NOT TARGET plumb_avxvnni_evex)
+    add_library(plumb_avxvnni_evex OBJECT ${CMAKE_SOURCE_DIR}/tests/avxvnni_evex.cpp)
+    target_link_libraries(plumb_avxvnni_evex PRIVATE plumb_cpu plumb_settings)
+    get_property(options SOURCE ${CMAKE_SOURCE_DIR}/src/cpu/kernels/avx2.cpp TARGET_DIRECTORY plumb_cpu PROPERTY COMPILE_OPTIONS)
+    target_compile_options(plumb_avxvnni_evex PRIVATE ${options})
+  endif()
+  foreach(test ${ARGN})
+    target_link_libraries(${test} PRIVATE plumb_avxvnni_evex)
+  endforeach()
+endfunction()
+
 # plumb_cpu_flags(FOLDER): those files of FOLDER that are named after an instruction set are compiled for it; which of them
 # runs is decided at run time. On processors of another kind they are left out.
 function(plumb_cpu_flags folder)

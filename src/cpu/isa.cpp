@@ -13,8 +13,20 @@
 
 namespace plumb::cpu {
 
+const Kernels* avxvnni_stand_in = nullptr;
+
+#if defined(__x86_64__)
+namespace {
+
+bool stands_in(const machine::Features& features) {
+  return avxvnni_stand_in != nullptr && !features.avx_vnni && features.avx512_vnni;
+}
+
+}  // namespace
+#endif
+
 std::string_view to_string(Isa isa) {
-  constexpr std::string_view kNames[] = {"portable", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx", "neon"};
+  constexpr std::string_view kNames[] = {"portable", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon"};
   return kNames[static_cast<std::size_t>(isa)];
 }
 
@@ -25,6 +37,8 @@ std::vector<Isa> available_isas() {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return found;
   // Every processor with AVX2 and FMA has F16C; GCC 12 has no name for it here.
   found.push_back(Isa::kAvx2);
+  const machine::Features& features = machine::features();  // it asks the operating system for AMX's tiles
+  if (features.avx_vnni || stands_in(features)) found.push_back(Isa::kAvxVnni);
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
       !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl")) {
     return found;
@@ -34,7 +48,6 @@ std::vector<Isa> available_isas() {
   found.push_back(Isa::kAvx512Vnni);
   if (!__builtin_cpu_supports("avx512bf16")) return found;
   found.push_back(Isa::kAvx512Bf16);
-  const machine::Features& features = machine::features();  // it asks the operating system for the tiles
   if (features.amx_int8 && features.amx_bf16) found.push_back(Isa::kAmx);
 #elif defined(__aarch64__) && defined(__APPLE__)
   found.push_back(Isa::kNeon);
@@ -80,6 +93,8 @@ const Kernels& kernels_for(Isa isa) {
       return kPortableKernels;
     case Isa::kAvx2:
       return kAvx2Kernels;
+    case Isa::kAvxVnni:
+      return stands_in(machine::features()) ? *avxvnni_stand_in : kAvxVnniKernels;
     case Isa::kAvx512:
       return kAvx512Kernels;
     case Isa::kAvx512Vnni:

@@ -49,7 +49,7 @@ Features detect() {
   __builtin_cpu_init();  // its answers include what the operating system saves
   found.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (!found.avx2) return found;
-  const Registers wide = cpuid(7, 1);
+  const Registers wide = cpuid(7, 0).a >= 1 ? cpuid(7, 1) : Registers{};  // leaf 7 says how many there are
   found.avx_vnni = bit(wide.a, 4);
   found.avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");

@@ -158,7 +158,7 @@ def test_llama_cpp_at_fault_is_named(plumb_binary, tmp_path, dump, key, factor, 
 def attention_profile(trace):
     """Where the instruction set has products of integers of 16 bits, attention's are such."""
     path = json.loads((trace / "manifest.json").read_text())["engine"]["settings"]["path"]
-    return "cpu-int16" if any(name in path for name in ("avx2", "avx512", "amx")) else "cpu-int8"
+    return "cpu-int16" if any(name in path for name in ("avx2", "avxvnni", "avx512", "amx")) else "cpu-int8"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("llama", "Q4_0"), ("qwen3", "Q8_0"), ("demo-qwen3", "Q4_K_M"), ("olmoe", "Q4_1")])
@@ -236,7 +236,7 @@ def test_codes_of_sixteen_bits_are_a_profile(plumb_binary, tmp_path, name, kind)
     command = [plumb_binary, "trace", model, "--ids", "5,17,42,33,8,21", "--executor", "cpu", "--steps", "2", "--out", out]
     subprocess.run(command, capture_output=True, check=True)
     path = json.loads((out / "manifest.json").read_text())["engine"]["settings"]["path"]
-    codes = "avx2" in path or "avx512" in path or (kind == "F16" and "amx" in path)
+    codes = any(name in path for name in ("avx2", "avxvnni", "avx512")) or (kind == "F16" and "amx" in path)
     assert set(assert_benign(plumb_binary, out, model)) == {"cpu-int16" if codes else "fp32"}
     for coarse in ("logits", "layers.*.mlp.out"):
         subprocess.run([*command, "--force", "--stages", coarse], capture_output=True, check=True)

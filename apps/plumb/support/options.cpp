@@ -32,7 +32,7 @@ void declare(Arguments& arguments, ExecutorChoice& choice) {
                  choice.usual == "cpu" ? "cpu: float32, fast; reference: every precision, slow, and chosen by --precision"
                                        : "reference: every precision, slow; cpu: float32, fast");
   arguments.text("--isa", "NAME [auto]", choice.isa,
-                 "Of the cpu executor: portable, avx2, avx512, avx512vnni, avx512bf16, amx, neon, or the best there is");
+                 "Of the cpu executor: portable, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx, neon, or the best there is");
   arguments.text("--activations", "NAME [auto]", choice.activations,
                  "Of the cpu executor. exact: float32; auto: int8 where weights are quantised, codes of 16 bits where they are BF16 or "
                  "F16 and the instruction set is avx2 or more, else float32; short: with AMX also bfloat16 where weights are (docs/numerics.md)");
