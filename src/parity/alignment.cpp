@@ -40,6 +40,18 @@ struct Group {
   std::vector<Member> members;
 };
 
+// One token at position 0 is the same before a rotation and behind it, and its values are what attention makes of them: the next passes of one
+// token tell such stages apart.
+std::vector<std::size_t> further_passes(const Trace& trace) {
+  constexpr std::size_t kEnough = 3;
+  std::vector<std::size_t> list;
+  for (std::size_t step = 1; step < trace.steps().size() && list.size() < kEnough; ++step) {
+    if (trace.fed_ids(step).empty()) break;
+    if (trace.steps()[step].count == 1) list.push_back(step);
+  }
+  return list;
+}
+
 }  // namespace
 
 AlignedTrace::AlignedTrace(const Trace& trace, const BoundGraph& network, ThreadPool& pool)
@@ -112,6 +124,7 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
   const Patch nothing;
   Recompute reference(network, from, Numerics(Precision::kFp32), pool, nothing);
   const std::int64_t tokens = trace_.steps()[0].count;
+  const std::vector<std::size_t> telling = tokens == 1 ? further_passes(trace_) : std::vector<std::size_t>{};
   std::map<std::pair<int, std::string>, Value> by_role;
   for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
     const Stage& stage = network.graph.stages[static_cast<std::size_t>(i)];
@@ -127,11 +140,22 @@ void AlignedTrace::match_by_content(const BoundGraph& network, const Captured& f
   using Key = std::tuple<std::string, std::string, std::vector<std::size_t>, std::int64_t>;
   std::map<Key, Group> groups;
   std::map<std::string, double> best;  // score of a suspect's tensor
-  const auto score_of = [&](const StoredTensor& tensor, Value value, const Layout& layout) {
-    const Tensor& ours = reference.computed(0, value);
+  const auto score_in = [&](std::size_t step, const StoredTensor& tensor, Value value, const Layout& layout) {
+    const Tensor& ours = reference.computed(step, value);
     const Tensor arrangement =
         arranged(tensor, layout, Shape(ours.shape.begin() + 1, ours.shape.end()));
     return arrangement.shape == ours.shape ? correlation(arrangement, ours) : 0;
+  };
+  const auto score_of = [&](const StoredTensor& tensor, Value value, const Layout& layout) {
+    double sum = score_in(0, tensor, value, layout);
+    int passes = 1;
+    for (const std::size_t step : telling) {
+      const StoredTensor* later = trace_.find(step, without_step(tensor.name));
+      if (later == nullptr || later->shape != tensor.shape) continue;
+      sum += score_in(step, *later, value, layout);
+      ++passes;
+    }
+    return sum / passes;
   };
   const auto consider = [&](const StoredTensor& tensor, int layer, const std::string& role,
                             const Layout& layout, double score, bool fused) {

@@ -41,10 +41,9 @@ class Case:
 
 
 def cases(names, lengths, seeds, forms):
-    """All that share a run stand together. Names of other engines are found by the values of the first pass: without it there is nothing to judge, and
-    one token at position 0 is not turned by a rotation, so that what stands before and behind one cannot be told apart."""
+    """All that share a run stand together. Names of other engines are found by the values of the first pass: without it there is nothing to judge."""
     every = (Case(*each) for each in itertools.product(names, lengths, seeds, TYPES, TYPES, CAPTURED, forms))
-    return [case for case in every if case.form in OWN_NAMES or (case.captured != "decode" and case.tokens > 1)]
+    return [case for case in every if case.form in OWN_NAMES or case.captured != "decode"]
 
 
 def trace_of(case, runs):

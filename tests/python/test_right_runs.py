@@ -32,6 +32,15 @@ NEAR = [
     Case("mixtral", 1, 1, FLOAT, BRAIN, "both", "house"),  # attn.scores
 ]
 
+# One token at position 0 is the same before its rotation and behind it, and its values are what attention yields: the decode steps tell which is which.
+ONE_TOKEN = [
+    Case("llama", 1, 0, FLOAT, FLOAT, "both", "callback"),
+    Case("glm4", 1, 2, BRAIN, BRAIN, "both", "callback"),
+    Case("gemma2", 1, 0, HALF, HALF, "both", "callback"),
+    Case("olmoe", 1, 0, FLOAT, FLOAT, "both", "vllm"),
+    Case("gpt_oss", 1, 0, BRAIN, BRAIN, "prompt", "callback"),
+]
+
 
 @pytest.fixture(autouse=True)
 def binary(plumb_binary, monkeypatch):
@@ -45,6 +54,10 @@ def alarms(cases, tmp_path):
 
 def test_what_few_numbers_decide_is_given_room(tmp_path):
     assert alarms(NEAR, tmp_path) == []
+
+
+def test_one_token_under_names_of_their_own(tmp_path):
+    assert alarms(ONE_TOKEN, tmp_path) == []
 
 
 def test_every_type_of_run_and_of_storage_is_right(tmp_path):
