@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "cpu/block_store.h"
 #include "cpu/isa.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/memory.h"
@@ -54,38 +55,55 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
       benchmark::Counter(static_cast<double>(plumb::cpu::panel_bytes(form, kColumns)), benchmark::Counter::kIsIterationInvariantRate);
 }
 
+// So many heads one after the other, of each its own blocks: with many of them as a decoding step reads a long context.
 void attention(benchmark::State& state, Isa isa, bool rounded) {
   const Kernels& kernels = plumb::cpu::kernels_for(isa);
   constexpr std::int64_t kDim = 128;
   const std::int64_t keys = state.range(0);
   const std::int64_t vectors = state.range(1);
-  const std::int64_t blocks = keys / plumb::cpu::kKeyBlock;
-  std::vector<float> cache(static_cast<std::size_t>(blocks * plumb::cpu::kKeyBlock * kDim), 0.5F);
+  const auto heads = static_cast<std::size_t>(state.range(2));
+  const auto blocks = static_cast<std::size_t>(keys / plumb::cpu::kKeyBlock);
+  const auto type = rounded ? plumb::cpu::CacheType::kInt16 : plumb::cpu::CacheType::kF32;
+  const auto block_bytes = static_cast<std::size_t>(plumb::cpu::cache_block_bytes(type, kDim));
+  const plumb::cpu::BlockStore store;
+  std::vector<std::shared_ptr<std::uint8_t>> cache;  // by block, of all heads: keys, values
+  std::vector<const std::uint8_t*> key_blocks;       // by head and block
+  std::vector<const std::uint8_t*> value_blocks;
+  for (std::size_t b = 0; b < blocks; ++b) {
+    cache.push_back(store.take(2 * heads * block_bytes));
+    std::memset(cache.back().get(), 0, 2 * heads * block_bytes);  // mapped
+  }
+  for (std::size_t h = 0; h < heads; ++h) {
+    for (std::size_t b = 0; b < blocks; ++b) {
+      key_blocks.push_back(cache[b].get() + h * block_bytes);
+      value_blocks.push_back(cache[b].get() + (heads + h) * block_bytes);
+    }
+  }
   std::vector<float> q(static_cast<std::size_t>(vectors * kDim), 0.25F);
   std::vector<float> out(q.size());
   std::vector<float> scratch(static_cast<std::size_t>(plumb::cpu::attend_scratch(vectors, kDim, kDim)));
-  std::vector<const std::uint8_t*> key_blocks;
   std::vector<const float*> queries;
   std::vector<float*> outputs;
-  for (std::int64_t b = 0; b < blocks; ++b)
-    key_blocks.push_back(reinterpret_cast<const std::uint8_t*>(cache.data() + b * plumb::cpu::kKeyBlock * kDim));
   for (std::int64_t v = 0; v < vectors; ++v) {
     queries.push_back(q.data() + v * kDim);
     outputs.push_back(out.data() + v * kDim);
   }
   const std::vector<std::int64_t> first(static_cast<std::size_t>(vectors), 0);
   const std::vector<std::int64_t> end(static_cast<std::size_t>(vectors), keys);
-  const auto type = rounded ? plumb::cpu::CacheType::kInt16 : plumb::cpu::CacheType::kF32;
   const auto attend = rounded ? kernels.attend_int16 : kernels.attend;
+  std::size_t next = 0;
   for (auto _ : state) {
+    const std::size_t head = next++ % heads;
     attend({.type = type, .queries = queries.data(), .outputs = outputs.data(), .first = first.data(), .end = end.data(),
-                    .keys = key_blocks.data(), .values = key_blocks.data(), .sinks = nullptr, .vectors = vectors,
-                    .key_dim = kDim, .value_dim = kDim, .scale = 0.1F, .soft_cap = 0, .scratch = scratch.data(),
+                    .keys = key_blocks.data() + head * blocks, .values = value_blocks.data() + head * blocks, .sinks = nullptr,
+                    .vectors = vectors, .key_dim = kDim, .value_dim = kDim, .scale = 0.1F, .soft_cap = 0, .scratch = scratch.data(),
                     .scores = nullptr, .probabilities = nullptr});
     benchmark::ClobberMemory();
   }
   state.counters["ops"] = benchmark::Counter(4.0 * static_cast<double>(keys * kDim * vectors),
                                              benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["bytes"] =
+      benchmark::Counter(static_cast<double>(2 * blocks * block_bytes), benchmark::Counter::kIsIterationInvariantRate);
 }
 
 struct Registered {
@@ -126,7 +144,7 @@ int main(int argc, char** argv) {
       if (rounded && plumb::cpu::kernels_for(isa).attend_int16 == nullptr) continue;
       benchmark::RegisterBenchmark((prefix + (rounded ? "attention_int16" : "attention")).c_str(),
                                    [isa, rounded](benchmark::State& state) { attention(state, isa, rounded); })
-          ->Args({1024, 2})->Args({1024, 32})->Args({1024, 128});
+          ->Args({1024, 2, 1})->Args({1024, 32, 1})->Args({1024, 128, 1})->Args({2048, 2, 224});
     }
   }
   benchmark::Initialize(&argc, argv);

@@ -29,9 +29,9 @@ constexpr std::int64_t kMostPositions = 1 << 24;
 
 class CpuSequence final : public Sequence {
  public:
-  CpuSequence(const Graph& graph, std::span<const CacheType> caches) {
+  CpuSequence(const Graph& graph, std::span<const CacheType> caches, const BlockStore& store) {
     for (std::size_t i = 0; i < graph.states.size(); ++i)
-      states.push_back(empty_state(graph.states[i], caches[i]));
+      states.push_back(empty_state(graph.states[i], caches[i], store));
   }
   std::int64_t length() const override { return fed; }
 
@@ -68,7 +68,7 @@ class CpuExecutor final : public Executor {
   }
 
   std::unique_ptr<Sequence> start() const override {
-    return std::make_unique<CpuSequence>(network_.graph, caches_);
+    return std::make_unique<CpuSequence>(network_.graph, caches_, blocks_);
   }
 
   std::unique_ptr<Sequence> fork(const Sequence& sequence) const override {
@@ -130,6 +130,7 @@ class CpuExecutor final : public Executor {
   std::int64_t vocab_;
   std::vector<bool> rounded_attention_;  // by stage
   std::vector<CacheType> caches_;        // by state
+  BlockStore blocks_;
 };
 
 bool keeps_keys(const Graph& graph) {

@@ -22,19 +22,25 @@ Result<CacheType> cache_type_from_name(std::string_view name) {
 }
 
 KeyValueBlocks::KeyValueBlocks(const KeyValueBlocks& other)
-    : kind_(other.kind_), type_(other.type_), blocks_(other.blocks_), length_(other.length_), forgotten_(other.forgotten_) {
+    : kind_(other.kind_),
+      type_(other.type_),
+      store_(other.store_),
+      blocks_(other.blocks_),
+      length_(other.length_),
+      forgotten_(other.forgotten_) {
   if (length_ % kKeyBlock == 0 || blocks_.back() == nullptr) return;
-  const Pages& last = *other.blocks_.back();
-  blocks_.back() = std::make_shared<Pages>(last.size());
-  std::copy_n(last.data(), last.size(), blocks_.back()->data());
+  blocks_.back() = store_.take(block_bytes());
+  std::copy_n(other.blocks_.back().get(), block_bytes(), blocks_.back().get());
+}
+
+std::size_t KeyValueBlocks::block_bytes() const {
+  return static_cast<std::size_t>(kind_.heads * (cache_block_bytes(type_, kind_.key_dim) + cache_block_bytes(type_, kind_.value_dim)));
 }
 
 void KeyValueBlocks::grow(std::int64_t count) {
   length_ += count;
-  const std::int64_t bytes =
-      kind_.heads * (cache_block_bytes(type_, kind_.key_dim) + cache_block_bytes(type_, kind_.value_dim));
   while (blocks() * kKeyBlock < length_)
-    blocks_.push_back(std::make_shared<Pages>(static_cast<std::size_t>(bytes)));
+    blocks_.push_back(store_.take(block_bytes()));
 }
 
 void KeyValueBlocks::keep(const Kernels& kernels, std::int64_t position, std::int64_t head, const float* key_row,
@@ -61,21 +67,21 @@ void KeyValueBlocks::forget_before(std::int64_t position) {
 }
 
 std::uint8_t* KeyValueBlocks::keys(std::int64_t block, std::int64_t head) const {
-  const auto& pages = blocks_[static_cast<std::size_t>(block)];
-  return pages == nullptr ? nullptr : pages->data() + head * cache_block_bytes(type_, kind_.key_dim);
+  std::uint8_t* data = blocks_[static_cast<std::size_t>(block)].get();
+  return data == nullptr ? nullptr : data + head * cache_block_bytes(type_, kind_.key_dim);
 }
 
 std::uint8_t* KeyValueBlocks::values(std::int64_t block, std::int64_t head) const {
-  const auto& pages = blocks_[static_cast<std::size_t>(block)];
-  if (pages == nullptr) return nullptr;
-  return pages->data() + kind_.heads * cache_block_bytes(type_, kind_.key_dim) +
-         head * cache_block_bytes(type_, kind_.value_dim);
+  std::uint8_t* data = blocks_[static_cast<std::size_t>(block)].get();
+  if (data == nullptr) return nullptr;
+  return data + kind_.heads * cache_block_bytes(type_, kind_.key_dim) + head * cache_block_bytes(type_, kind_.value_dim);
 }
 
-StateValue empty_state(const State& state, CacheType type) {
+StateValue empty_state(const State& state, CacheType type, const BlockStore& store) {
   struct Empty {
     CacheType type;
-    StateValue operator()(const KeyValueState& kind) const { return KeyValueBlocks(kind, type); }
+    const BlockStore& store;
+    StateValue operator()(const KeyValueState& kind) const { return KeyValueBlocks(kind, type, store); }
     StateValue operator()(const ConvolutionState& kind) const {
       return ConvolutionRows{
           std::vector<float>(static_cast<std::size_t>((kind.taps - 1) * kind.channels))};
@@ -92,7 +98,7 @@ StateValue empty_state(const State& state, CacheType type) {
     }
     StateValue operator()(const ListState& kind) const { return ListRows{kind.width, {}}; }
   };
-  return std::visit(Empty{type}, state.kind);
+  return std::visit(Empty{type, store}, state.kind);
 }
 
 StateBytes bytes_of(const State& state, CacheType type) {

@@ -5,8 +5,8 @@
 #include <variant>
 #include <vector>
 
+#include "cpu/block_store.h"
 #include "cpu/kernels/kernels.h"
-#include "cpu/memory.h"
 #include "graph/executor.h"
 #include "graph/graph.h"
 
@@ -15,7 +15,7 @@ namespace plumb::cpu {
 // Keys and values in blocks of kKeyBlock positions, from position 0.
 class KeyValueBlocks {
  public:
-  KeyValueBlocks(const KeyValueState& kind, CacheType type) : kind_(kind), type_(type) {}
+  KeyValueBlocks(const KeyValueState& kind, CacheType type, const BlockStore& store) : kind_(kind), type_(type), store_(store) {}
   // Full blocks are shared: nobody writes them again.
   KeyValueBlocks(const KeyValueBlocks& other);
   KeyValueBlocks(KeyValueBlocks&& other) noexcept = default;
@@ -37,9 +37,12 @@ class KeyValueBlocks {
   std::uint8_t* values(std::int64_t block, std::int64_t head) const;
 
  private:
+  std::size_t block_bytes() const;
+
   KeyValueState kind_;
   CacheType type_;
-  std::vector<std::shared_ptr<Pages>> blocks_;  // null where forgotten
+  BlockStore store_;
+  std::vector<std::shared_ptr<std::uint8_t>> blocks_;  // null where forgotten
   std::int64_t length_ = 0;
   std::int64_t forgotten_ = 0;  // blocks
 };
@@ -79,8 +82,8 @@ struct ListRows {
 using StateValue = std::variant<KeyValueBlocks, ConvolutionRows, RecurrentMatrices, WindowRows,
                                 RemainderRows, ListRows>;
 
-// `type` is that of keys and values.
-StateValue empty_state(const State& state, CacheType type);
+// `type` is that of keys and values, whose blocks are of `store`.
+StateValue empty_state(const State& state, CacheType type, const BlockStore& store);
 
 // What it keeps of a sequence; a last block that is not full is counted by its tokens.
 StateBytes bytes_of(const State& state, CacheType type);
