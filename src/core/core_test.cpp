@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <thread>
 #include <vector>
 
 #include "core/checked.h"
@@ -67,6 +68,22 @@ TEST(ThreadPool, CoversEveryRowOnce) {
       for (const auto& count : seen)
         EXPECT_EQ(count, 1);
     }
+  }
+}
+
+// More threads than processors: some come late, when their call has ended or another has begun.
+TEST(ThreadPool, CallsFollowEachOtherWhileSomeComeLate) {
+  ThreadPool pool(16);
+  for (int call = 0; call < 1000; ++call) {
+    const int rows = 1 + call * 7919 % 37;
+    std::vector<int> seen(static_cast<std::size_t>(rows));
+    pool.for_rows(rows, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        std::this_thread::yield();
+        seen[static_cast<std::size_t>(row)] += call + 1;
+      }
+    });
+    ASSERT_EQ(seen, std::vector<int>(static_cast<std::size_t>(rows), call + 1)) << call;
   }
 }
 

@@ -1,6 +1,7 @@
-// The pool: workers wait for a generation number to change, take pieces from an atomic counter, and
-// report back. Stages of a network follow each other within microseconds, so everybody looks for a
-// while before it sleeps: waking a thread takes longer than many a stage.
+// The pool: workers wait for a call that is open, join it, take pieces from an atomic counter, and leave. The caller takes pieces too and
+// waits for those who have joined, not for those who have yet to come: where other programs run, the system lets a thread wait for
+// milliseconds. Stages of a network follow each other within microseconds, so everybody looks for a while before it sleeps: waking a thread
+// takes longer than many a stage.
 #include "core/thread_pool.h"
 
 #include <algorithm>
@@ -35,14 +36,22 @@ bool look_for(const F& condition) {
 
 }  // namespace
 
+// A call as workers see it, in one number so that a worker joins this call or none: is it open, how many have joined, which is it.
+constexpr std::uint64_t kOpen = 1;
+constexpr std::uint64_t kJoined = 2;
+constexpr std::uint64_t kCall = std::uint64_t{1} << 20;
+
+bool nobody_works(std::uint64_t gate) {
+  return gate % kCall < kJoined;
+}
+
 struct ThreadPool::Shared {
   std::vector<std::thread> workers;
   std::mutex mutex;
   std::condition_variable start;
   std::condition_variable done;
-  std::atomic<std::uint64_t> generation{0};  // changed under the mutex
-  std::atomic<bool> stop{false};             // changed under the mutex
-  std::atomic<int> busy{0};                  // workers that have not reported back
+  std::atomic<std::uint64_t> gate{0};  // opened under the mutex
+  std::atomic<bool> stop{false};       // changed under the mutex
   const std::function<void(std::int64_t, std::int64_t)>* work = nullptr;
   std::int64_t rows = 0;
   std::atomic<std::int64_t> next{0};
@@ -60,18 +69,30 @@ struct ThreadPool::Shared {
     inside_pool = false;
   }
 
+  // Whether the worker that joined call `seen` before is now one of those that work on another.
+  bool join(std::uint64_t& seen) {
+    std::uint64_t now = gate.load();
+    while (now % kJoined == kOpen && now / kCall != seen) {
+      if (!gate.compare_exchange_weak(now, now + kJoined)) continue;
+      seen = now / kCall;
+      return true;
+    }
+    return false;
+  }
+
   void run() {
     std::uint64_t seen = 0;
     for (;;) {
-      const auto called = [&] { return stop.load() || generation.load() != seen; };
+      bool joined = false;
+      const auto called = [&] { return stop.load() || (joined = join(seen)); };
       if (!look_for(called)) {
         std::unique_lock lock(mutex);
         start.wait(lock, called);
       }
-      if (stop.load()) return;
-      seen = generation.load();
+      if (!joined) return;
       take_pieces();
-      if (busy.fetch_sub(1) > 1) continue;
+      const std::uint64_t left = gate.fetch_sub(kJoined) - kJoined;
+      if (left % kJoined == kOpen || !nobody_works(left)) continue;
       const std::lock_guard lock(mutex);
       done.notify_one();
     }
@@ -105,19 +126,19 @@ void ThreadPool::for_rows(std::int64_t rows,
     work(0, rows);
     return;
   }
-  // Nobody reads these before the generation changes: all have reported back.
+  // Nobody reads these before the gate opens: those who had joined have left.
   shared_->work = &work;
   shared_->rows = rows;
   shared_->next = 0;
-  shared_->busy = static_cast<int>(shared_->workers.size());
   {
     const std::lock_guard lock(shared_->mutex);
-    ++shared_->generation;
+    shared_->gate = (shared_->gate.load() / kCall + 1) * kCall + kOpen;
   }
   shared_->start.notify_all();
   shared_->take_pieces();
-  const auto finished = [&] { return shared_->busy.load() == 0; };
-  if (look_for(finished)) return;
+  // Those who come now find nothing: a worker that the system lets wait must not hold up all others.
+  const auto finished = [&] { return nobody_works(shared_->gate.load()); };
+  if (nobody_works(shared_->gate.fetch_and(~kOpen)) || look_for(finished)) return;
   std::unique_lock lock(shared_->mutex);
   shared_->done.wait(lock, finished);
 }
