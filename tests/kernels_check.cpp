@@ -234,9 +234,9 @@ struct Attention {
   std::vector<float> probabilities;
 };
 
-// What one channel of position 2 (of a query: of the first) is overwritten with, and where.
+// What one channel of position 2 (of a query: of the first) is overwritten with, and where; or all that is.
 struct Planted {
-  enum class In : std::uint8_t { kNothing, kQuery, kKey, kValue } in = In::kNothing;
+  enum class In : std::uint8_t { kNothing, kQuery, kKey, kValue, kEverywhere } in = In::kNothing;
   float value = 0;
 };
 
@@ -249,6 +249,10 @@ Attention attention(const Kernels& kernels, CacheType type, std::int64_t dim, st
   auto v = floats(kKeys * dim);
   auto q = floats(vectors * dim);
   const auto channel = static_cast<std::size_t>(dim / 2);
+  if (planted.in == Planted::In::kEverywhere) {
+    for (auto* numbers : {&q, &k, &v})
+      std::fill(numbers->begin(), numbers->end(), planted.value);
+  }
   if (planted.in == Planted::In::kQuery) q[channel] = planted.value;
   if (planted.in == Planted::In::kKey) k[static_cast<std::size_t>(2 * dim) + channel] = planted.value;
   if (planted.in == Planted::In::kValue) v[static_cast<std::size_t>(2 * dim) + channel] = planted.value;
@@ -295,11 +299,29 @@ Attention attention(const Kernels& kernels, CacheType type, std::int64_t dim, st
   return result;
 }
 
+// What is kept of one row is the same bytes: ties, what is subnormal in a half, and what rounds past the largest.
+void check_kept(const Kernels& own, const Kernels& plain) {
+  std::vector<float> x = {0.0F, -0.0F, 65504.0F, 65519.9F, 65520.0F, -65536.0F, 1e30F, 0x1p-14F, 0x1.ffcp-15F, 0x1.ffep-15F, 0x1p-24F, 0x1p-25F, 0x1.8p-25F,
+                          -0x1.8p-24F, 0x1.002p0F, 0x1.006p0F, 0x1.01p0F, 0x1.03p0F, 0x1.002001p0F, 1e-38F};
+  for (const float value : floats(44))
+    x.push_back(value * 1e-3F);
+  for (const CacheType type : {CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0}) {
+    for (const bool by_channel : {true, false}) {
+      const auto dim = std::ssize(x);
+      std::vector<std::uint8_t> a(static_cast<std::size_t>(cache_block_bytes(type, dim)));
+      std::vector<std::uint8_t> b(a.size());
+      own.keep({type, x.data(), dim, 5, by_channel, a.data()});
+      plain.keep({type, x.data(), dim, 5, by_channel, b.data()});
+      expect(a == b, own.name, "what is kept, cache " + std::to_string(static_cast<int>(type)));
+    }
+  }
+}
+
 void check_attention(const Kernels& own, const Kernels& plain) {
-  constexpr std::int64_t kVectors = 21;
+  constexpr std::int64_t kVectors = 25;  // the first ends one before a block's last key, the next but one behind it
   for (const CacheType type : {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0}) {
     for (const std::int64_t dim : {8, 40, 128}) {
-      for (const std::int64_t window : {0, 30}) {
+      for (const std::int64_t window : {0, 30, 72}) {  // the third begins on both sides of a block's first key
         const float cap = window > 0 ? 5.0F : 0.0F;
         const std::string what = "attention, cache " + std::to_string(static_cast<int>(type)) + ", " + std::to_string(dim) +
                                  " channels, window " + std::to_string(window);
@@ -356,7 +378,7 @@ void check_int16_attention(const Kernels& own, const Kernels& plain) {
   if (own.attend_int16 == nullptr) return;
   constexpr std::int64_t kVectors = 45;  // more than meet a block together
   for (const std::int64_t dim : {1, 8, 40, 128, 200}) {
-    for (const std::int64_t window : {0, 30}) {
+    for (const std::int64_t window : {0, 30, 72}) {
       const float cap = window > 0 ? 5.0F : 0.0F;
       const std::string what = "attention in integers, " + std::to_string(dim) + " channels, window " + std::to_string(window);
       const Attention a = attention(own, CacheType::kInt16, dim, kVectors, 0, kVectors, window, cap, window > 0);
@@ -369,6 +391,17 @@ void check_int16_attention(const Kernels& own, const Kernels& plain) {
         expect(std::memcmp(alone.out.data(), a.out.data() + i * dim, static_cast<std::size_t>(dim) * 4) == 0, own.name,
                what + ": a query alone");
       }
+    }
+  }
+  // The largest sums: all codes of queries, of keys and of values alike, and of one sign.
+  for (const std::int64_t dim : {1, 2, 40, 128}) {
+    for (const float value : {1.0F, -1.0F}) {
+      const Attention a = attention(own, CacheType::kInt16, dim, kVectors, 0, kVectors, 0, 0, false, {Planted::In::kEverywhere, value});
+      const bool near = std::all_of(a.out.begin(), a.out.end(), [value](float x) { return std::fabs(x - value) < 4e-4F; });
+      expect(near, own.name, "attention in integers of one number, " + std::to_string(dim) + " channels");
+      const double score = a.scores[0];
+      const Attention b = attention(plain, CacheType::kF32, dim, kVectors, 0, kVectors, 0, 0, false, {Planted::In::kEverywhere, value});
+      expect(std::fabs(score / b.scores[0] - 1) < 1.5e-4, own.name, "the largest score from integers, " + std::to_string(dim) + " channels");
     }
   }
 }
@@ -439,7 +472,9 @@ int main() {
     check_quantise(own, kPortableKernels);
     check_attention(own, kPortableKernels);
     check_int16_attention(own, kPortableKernels);
-    check_not_finite(own, CacheType::kF32);
+    check_kept(own, kPortableKernels);
+    for (const CacheType type : {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0})
+      check_not_finite(own, type);
     if (own.attend_int16 != nullptr) check_not_finite(own, CacheType::kInt16);
     check_rows(own, kPortableKernels);
   }

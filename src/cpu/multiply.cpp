@@ -78,12 +78,21 @@ bool writes_rows(ActivationForm form) {
   return form == ActivationForm::kInt8 || form == ActivationForm::kInt16;
 }
 
-// A panel for tokens from `token` on, from part `group` of x.
-void run_panel(const Context& context, const Product& product, const Prepared& x,
-               std::int64_t group, std::int64_t token, std::int64_t tokens,
-               const Panel& panel, const ProductRows& out) {
+// A panel, whose first row is `row` of the matrix, and the tokens that meet it together.
+struct Meeting {
+  const Panel& panel;
+  std::int64_t row;
+  std::int64_t token;  // the first
+  std::int64_t tokens;
+};
+
+// Products with part `group` of x.
+void run_panel(const Context& context, const Product& product, const Prepared& x, const Meeting& meeting, std::int64_t group,
+               const ProductRows& out) {
   const Matrix& matrix = *product.matrix;
-  const std::int64_t row = token * product.groups + group;
+  const Panel& panel = meeting.panel;
+  const std::int64_t tokens = meeting.tokens;
+  const std::int64_t row = meeting.token * product.groups + group;
   if (x.form == ActivationForm::kInt8) {
     Int8Rows rows = x.int8(row);
     rows.stride *= product.groups;
@@ -98,8 +107,25 @@ void run_panel(const Context& context, const Product& product, const Prepared& x
     const auto run = x.form == ActivationForm::kSplit ? context.kernels->multiply_split : context.kernels->multiply_bf16;
     return run(panel, x.bf16(row), x.stride * x.terms * product.groups, tokens, out.held);
   }
-  const float* from = product.x + token * product.x_stride + group * matrix.columns();
+  const float* from = product.x + meeting.token * product.x_stride + group * matrix.columns();
   context.kernels->multiply_float(panel, from, product.x_stride, tokens, out.held);
+}
+
+// Rows [begin, stop) of the panel's products, [tokens][32], to where they belong.
+void copy_rows(const Product& product, const Meeting& meeting, std::int64_t begin, std::int64_t stop, const float* products) {
+  const std::int64_t rows = stop - begin;
+  for (std::int64_t t = 0; t < meeting.tokens; ++t) {
+    const float* from = products + t * kPanelRows + begin - meeting.row;
+    float* to = product.y + (meeting.token + t) * product.y_stride + begin;
+    if (product.bias != nullptr) {
+      for (std::int64_t r = 0; r < rows; ++r)
+        to[r] = from[r] + product.bias[begin + r];
+    } else if (rows == kPanelRows) {  // as nearly always; of a length that the compiler knows
+      std::memcpy(to, from, kPanelRows * sizeof(float));
+    } else {
+      std::memcpy(to, from, static_cast<std::size_t>(rows) * sizeof(float));
+    }
+  }
 }
 
 struct Scratch {
@@ -118,29 +144,17 @@ void run_task(const Context& context, const Product& product, const Prepared& x,
   const std::int64_t end = std::min(first + kPanelRows, matrix.rows());
   const std::int64_t per_group = matrix.rows() / product.groups;
   for (std::int64_t token = 0; token < product.tokens; token += kSlab) {
-    const std::int64_t tokens = std::min(kSlab, product.tokens - token);
+    const Meeting meeting = {.panel = panel, .row = first, .token = token, .tokens = std::min(kSlab, product.tokens - token)};
     for (std::int64_t begin = first; begin < end;) {  // the part of the panel that one group owns
       const std::int64_t group = begin / per_group;
       const std::int64_t stop = std::min(end, (group + 1) * per_group);
       const bool whole = product.bias == nullptr && stop - begin == kPanelRows;
       if (whole && writes_rows(x.form)) {
         float* y = product.y + token * product.y_stride + begin;
-        run_panel(context, product, x, group, token, tokens, panel, {.to = y, .stride = product.y_stride, .held = scratch.out.data()});
-        begin = stop;
-        continue;
-      }
-      run_panel(context, product, x, group, token, tokens, panel, {.to = scratch.out.data()});
-      for (std::int64_t t = 0; t < tokens; ++t) {
-        const float* from = scratch.out.data() + t * kPanelRows - first;
-        float* to = product.y + (token + t) * product.y_stride;
-        if (whole) {  // as nearly always; of a length that the compiler knows
-          std::memcpy(to + begin, from + begin, kPanelRows * sizeof(float));
-        } else if (product.bias == nullptr) {
-          std::memcpy(to + begin, from + begin, static_cast<std::size_t>(stop - begin) * sizeof(float));
-        } else {
-          for (std::int64_t r = begin; r < stop; ++r)
-            to[r] = from[r] + product.bias[r];
-        }
+        run_panel(context, product, x, meeting, group, {.to = y, .stride = product.y_stride, .held = scratch.out.data()});
+      } else {
+        run_panel(context, product, x, meeting, group, {.to = scratch.out.data()});
+        copy_rows(product, meeting, begin, stop, scratch.out.data());
       }
       begin = stop;
     }

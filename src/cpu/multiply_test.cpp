@@ -56,10 +56,14 @@ class Multiply : public testing::TestWithParam<Case> {
   static Matrix matrix_of(const WeightPtr& weight, Isa isa, bool exact) {
     return {weight, exact ? Activations::kExact : Activations::kShort, kernels_for(isa)};
   }
-  std::vector<float> product(Matrix& matrix, Isa isa, bool exact, const std::vector<float>& x,
-                             std::int64_t tokens, int threads, std::int64_t groups = 1, bool lay_out = true) {
-    double seconds = lay_out ? 1 : 0;
-    ThreadPool pool(threads);
+  struct How {
+    int threads;
+    std::int64_t groups = 1;
+    bool lay_out = true;
+  };
+  std::vector<float> product(Matrix& matrix, Isa isa, bool exact, const std::vector<float>& x, std::int64_t tokens, const How& how) {
+    double seconds = how.lay_out ? 1 : 0;
+    ThreadPool pool(how.threads);
     BufferPool buffers;
     const Context context = {.kernels = &kernels_for(isa),
                              .pool = &pool,
@@ -73,12 +77,12 @@ class Multiply : public testing::TestWithParam<Case> {
     std::vector<float> y(static_cast<std::size_t>(tokens * matrix.rows()));
     const Product product = {.matrix = &matrix,
                              .x = x.data(),
-                             .x_stride = matrix.columns() * groups,
+                             .x_stride = matrix.columns() * how.groups,
                              .tokens = tokens,
                              .bias = nullptr,
                              .y = y.data(),
                              .y_stride = matrix.rows(),
-                             .groups = groups};
+                             .groups = how.groups};
     multiply(context, std::span(&product, 1));
     return y;
   }
@@ -119,11 +123,11 @@ TEST_P(Multiply, IsTheDecodedWeightsProduct) {
   const auto expected = exact_product(*weight, x, kTokens);
   for (const Isa isa : available_isas()) {
     Matrix exact = matrix_of(weight, isa, true);
-    EXPECT_LE(distance(product(exact, isa, true, x, kTokens, 2), expected), 1e-6) << to_string(isa);
+    EXPECT_LE(distance(product(exact, isa, true, x, kTokens, {.threads = 2}), expected), 1e-6) << to_string(isa);
     // Codes of seven bits and a sign: half a step of 1 / 127 of the largest of 64, so about one in a hundred. Those of 16 bits: half a
     // step of 1 / 65500 of the length of 128.
     Matrix brief = matrix_of(weight, isa, false);
-    EXPECT_LE(distance(product(brief, isa, false, x, kTokens, 2), expected), brief.int16() ? 1.5e-4 : 2e-2) << to_string(isa);
+    EXPECT_LE(distance(product(brief, isa, false, x, kTokens, {.threads = 2}), expected), brief.int16() ? 1.5e-4 : 2e-2) << to_string(isa);
   }
 }
 
@@ -133,12 +137,12 @@ TEST_P(Multiply, TokensAndThreadsChangeNoBit) {
   for (const Isa isa : available_isas()) {
     for (const bool exact : {true, false}) {
       Matrix matrix = matrix_of(weight, isa, exact);
-      const auto whole = product(matrix, isa, exact, x, kTokens, 2);
+      const auto whole = product(matrix, isa, exact, x, kTokens, {.threads = 2});
       for (std::int64_t first = 0; first < kTokens;) {
         const std::int64_t tokens = std::min<std::int64_t>(first % 4 + 1, kTokens - first);
         const std::vector<float> part(x.begin() + first * GetParam().columns,
                                       x.begin() + (first + tokens) * GetParam().columns);
-        const auto y = product(matrix, isa, exact, part, tokens, 1);
+        const auto y = product(matrix, isa, exact, part, tokens, {.threads = 1});
         ASSERT_TRUE(std::equal(y.begin(), y.end(), whole.begin() + first * GetParam().rows))
             << to_string(isa) << ", tokens " << first << " to " << first + tokens;
         first += tokens;
@@ -153,9 +157,9 @@ TEST_P(Multiply, APanelThatIsLaidOutForOneProductHasTheSameBits) {
   for (const Isa isa : available_isas()) {
     for (const bool exact : {true, false}) {
       Matrix matrix = matrix_of(weight, isa, exact);
-      const auto before = product(matrix, isa, exact, x, kTokens, 2, 1, false);
+      const auto before = product(matrix, isa, exact, x, kTokens, {.threads = 2, .lay_out = false});
       EXPECT_EQ(matrix.unpacked(), matrix.packed_bytes() > 0);
-      EXPECT_EQ(product(matrix, isa, exact, x, kTokens, 2), before) << to_string(isa);
+      EXPECT_EQ(product(matrix, isa, exact, x, kTokens, {.threads = 2}), before) << to_string(isa);
       EXPECT_FALSE(matrix.unpacked());
     }
   }
@@ -175,9 +179,9 @@ TEST_P(Grouped, EachGroupReadsItsOwnPart) {
   const auto expected = exact_product(*weight, x, kTokens, kGroups);
   for (const Isa isa : available_isas()) {
     Matrix exact = matrix_of(weight, isa, true);
-    EXPECT_LE(distance(product(exact, isa, true, x, kTokens, 2, kGroups), expected), 1e-6);
+    EXPECT_LE(distance(product(exact, isa, true, x, kTokens, {.threads = 2, .groups = kGroups}), expected), 1e-6);
     Matrix brief = matrix_of(weight, isa, false);
-    EXPECT_LE(distance(product(brief, isa, false, x, kTokens, 2, kGroups), expected), brief.int16() ? 1.5e-4 : 2e-2);
+    EXPECT_LE(distance(product(brief, isa, false, x, kTokens, {.threads = 2, .groups = kGroups}), expected), brief.int16() ? 1.5e-4 : 2e-2);
   }
 }
 
@@ -188,7 +192,11 @@ INSTANTIATE_TEST_SUITE_P(Forms, Grouped,
 // An infinity or what is no number must reach the logits, where it ends the sequence with an error.
 TEST(MultiplyEdges, WhatIsNotFiniteStaysSo) {
   constexpr std::int64_t kColumns = 512;
-  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<std::pair<float, std::size_t>> planted;
+  for (const std::size_t at : {0U, 63U, 300U, 511U}) {
+    planted.emplace_back(std::numeric_limits<float>::infinity(), at);
+    planted.emplace_back(std::numeric_limits<float>::quiet_NaN(), at);
+  }
   const auto expect_not_finite = [&](DType dtype, Isa isa, Activations activations, float bad, std::size_t at) {
     std::vector<float> x = random_floats(kColumns, 3);
     x[at] = bad;
@@ -207,10 +215,8 @@ TEST(MultiplyEdges, WhatIsNotFiniteStaysSo) {
   for (const DType dtype : {DType::kQ8_0, DType::kBF16, DType::kF16}) {
     for (const Isa isa : available_isas()) {
       for (const Activations activations : {Activations::kExact, Activations::kAuto, Activations::kShort}) {
-        for (const std::size_t at : {std::size_t{0}, std::size_t{63}, std::size_t{300}, std::size_t{511}}) {
-          for (const float bad : {infinity, std::numeric_limits<float>::quiet_NaN()})
-            expect_not_finite(dtype, isa, activations, bad, at);
-        }
+        for (const auto& [bad, at] : planted)
+          expect_not_finite(dtype, isa, activations, bad, at);
       }
     }
   }
