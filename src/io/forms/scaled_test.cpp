@@ -244,5 +244,44 @@ TEST(IntegerForms, GroupsThatSixteenDoNotDivideAreNoIntegersWithAScaleForEachSix
   }
 }
 
+// What engines that multiply integers read of a weight is what its decoded rows are; scales are powers of two, so that nothing rounds.
+TEST(IntegerForms, IntegersAreTheDecodedRows) {
+  for (const bool zeros : {false, true}) {
+    for (const int bits : {0, 4, 8}) {  // 0: bytes as they are
+      test::FormFile file;
+      const std::string words = "[2," + std::to_string(2 * bits) + "]";
+      std::vector<std::uint32_t> packed(static_cast<std::size_t>(4 * bits));
+      for (std::size_t i = 0; i < packed.size(); ++i)
+        packed[i] = static_cast<std::uint32_t>((i + 1) * 0x9E3779B9U);
+      if (bits == 0) {
+        Bytes bytes(128);
+        for (std::size_t i = 0; i < bytes.size(); ++i)
+          bytes[i] = static_cast<std::uint8_t>(i * 37 + 128);
+        file.add("a.weight", "I8", "[2,64]", bytes);
+        if (zeros) file.add("a.weight_zero_point", "I8", "[2,2]", Bytes{3, 0xfc, 0x80, 0x7f});
+      } else {
+        file.add("a.weight_packed", "I32", words, packed);
+        file.add("a.weight_shape", "I64", "[2]", std::vector<std::int64_t>{2, 64});
+        if (zeros) file.add("a.weight_zero_point", "I32", "[1,2]", std::vector<std::uint32_t>{0xf1f3, 0x7b07});
+      }
+      file.add("a.weight_scale", "F32", "[2,2]", std::vector<float>{0.5F, 4, 0.25F, 2});
+      WeightMap map = file.map();
+      const auto weight = map.take("a.weight", {2, 64});
+      ASSERT_TRUE(weight.ok()) << weight.error().message;
+      ASSERT_TRUE(weight.value()->has_integers());
+      for (std::int64_t r = 0; r < 2; ++r) {
+        std::vector<double> row(64);
+        std::vector<std::int8_t> codes(64);
+        std::vector<float> scales(4);
+        std::vector<float> offsets(4);
+        weight.value()->read_row(r, row);
+        weight.value()->read_integers(r, codes, scales, offsets);
+        for (std::size_t i = 0; i < row.size(); ++i)
+          EXPECT_EQ(scales[i / 16] * static_cast<float>(codes[i]) + offsets[i / 16], row[i]) << bits << " bits, row " << r << ", element " << i;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace plumb
