@@ -205,6 +205,20 @@ TEST(IntegerForm, PackedBytes) {
   EXPECT_EQ(longer.values("a.weight", {1, 5}), (Values{1, 0, -1, 127, 0}));
 }
 
+// The words' shape alone would pass for fields of four bits.
+TEST(IntegerForm, OtherWidthsAndRotatedActivationsOfTheSettingsAreRefused) {
+  test::FormFile file;
+  file.add("a.weight_packed", "I32", "[2,2]", std::vector<std::uint32_t>(4));
+  file.add("a.weight_shape", "I64", "[2]", std::vector<std::int64_t>{2, 16});
+  file.add("a.weight_scale", "F32", "[2,1]", std::vector<float>(2));
+  const auto taken = [&](std::string_view settings) { return file.map({}, settings).take("a.weight", {2, 16}).ok(); };
+  for (const std::string bits : {"4", "8"})
+    EXPECT_TRUE(taken(R"({"config_groups":{"group_0":{"weights":{"num_bits":)" + bits + "}}}}")) << bits;
+  EXPECT_FALSE(taken(R"({"config_groups":{"group_0":{"weights":{"num_bits":3}}}})"));
+  EXPECT_TRUE(taken(R"({"transform_config":{"config_groups":{}}})"));
+  EXPECT_FALSE(taken(R"({"transform_config":{"config_groups":{"u":{"type":"hadamard"}}}})"));
+}
+
 TEST(IntegerForm, WhatDoesNotFitIsRefused) {
   const auto error = [](std::int64_t rows, std::int64_t columns, std::string_view grid,
                         std::size_t scales) {
