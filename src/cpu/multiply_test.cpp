@@ -48,7 +48,8 @@ const Case kCases[] = {
     {DType::kF8E4M3, 33, 7, ScaledForm{ScaledCodes::kE4M3, DType::kF32, 7}},
     {DType::kF8E4M3, 40, 300, ScaledForm{ScaledCodes::kE4M3, DType::kF32, 128}},
     {DType::kF8E4M3, 65, 641, ScaledForm{ScaledCodes::kE4M3, DType::kF8E8M0, 256}},
-    {DType::kF8E4M3, 31, 96, ScaledForm{ScaledCodes::kE4M3, DType::kF32, 32}},  // decoded as it is used
+    {DType::kF8E4M3, 31, 320, ScaledForm{ScaledCodes::kE4M3, DType::kF32, 64}},  // decoded as they are used
+    {DType::kF8E4M3, 31, 96, ScaledForm{ScaledCodes::kE4M3, DType::kF32, 32}},
 };
 
 class Multiply : public testing::TestWithParam<Case> {
