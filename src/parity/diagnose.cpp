@@ -80,7 +80,7 @@ struct Found {
 
 Verdict verdict_of(const Found& found) {
   const auto any = [&](const auto& like) { return std::any_of(found.network.begin(), found.network.end(), like); };
-  const auto processed = [](const Finding& f) { return f.row == "9"; };  // after the logits
+  const auto processed = [](const Finding& f) { return f.row == "9" || f.row == "10"; };  // after the logits
   if (!found.tokens.empty()) return Verdict::kTokens;
   const bool named = any([&](const Finding& f) { return !f.row.empty() && !f.harmless && !processed(f); });
   if (named || !found.inputs.empty()) return Verdict::kFault;

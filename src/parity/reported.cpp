@@ -10,6 +10,7 @@
 
 #include "engine/sampler.h"
 #include "parity/compare_tokens.h"
+#include "parity/processed_logits.h"
 
 namespace plumb {
 namespace {
@@ -246,6 +247,64 @@ std::optional<ReportedFrom> logits_of(Checker& checker, const Check& check, cons
   return from;
 }
 
+// The ids that stood before each of the last `rows` choices of a pass.
+std::vector<SeenIds> seen_before(const Captured& captured, std::size_t step, std::int64_t rows) {
+  SeenIds seen;
+  const auto take = [&](std::size_t of, std::int32_t id) {
+    seen.all.push_back(id);
+    if (of > 0) seen.generated.push_back(id);
+  };
+  for (std::size_t before = 0; before < step; ++before) {
+    for (const std::int32_t id : captured.fed_ids(before))
+      take(before, id);
+  }
+  std::vector<SeenIds> list;
+  const auto own = captured.fed_ids(step);
+  for (std::size_t t = 0; t < own.size(); ++t) {
+    take(step, own[t]);
+    if (std::ssize(own) - static_cast<std::int64_t>(t) <= rows) list.push_back(seen);
+  }
+  return list;
+}
+
+void append(Tensor& rows, const Tensor& more) {
+  if (rows.data.empty()) rows = Tensor({0, more.width()});
+  if (rows.width() != more.width()) return;
+  rows.data.insert(rows.data.end(), more.data.begin(), more.data.end());
+  rows.shape[0] += more.tokens();
+}
+
+// What was done to the logits of this pass and the ones behind it, or to what was reported of them; under `known`, to this pass's.
+std::optional<ReportCause> processed_logits(Checker& checker, const Check& check, const Patch& so_far, const ReportCause* known) {
+  const Value logits = checker.network().graph.logits;
+  if (check.value.stage != logits.stage || check.value.output != logits.output) return std::nullopt;
+  const bool of_ids = check.reported == Reported::kLogprobs;
+  Tensor suspect;
+  Tensor ours;
+  Tensor ids;
+  std::vector<SeenIds> seen;
+  for (std::size_t step = check.step; step < (known != nullptr ? check.step + 1 : checker.captured().steps().size()); ++step) {
+    const auto one = step == check.step ? std::optional(check) : checker.check(step, check.value, check.reported);
+    if (!one) continue;
+    const Tensor reported = checker.suspect(*one);
+    std::optional<Tensor> right;
+    if (of_ids) {
+      if (auto from = logits_of(checker, *one, so_far)) right = std::move(from->logits);
+    } else {
+      right = checker.computed(*one, so_far);
+    }
+    const auto before = seen_before(checker.captured(), step, reported.tokens());
+    if (!right || right->tokens() != reported.tokens() || std::ssize(before) != reported.tokens()) continue;
+    if (!suspect.data.empty() && suspect.width() != reported.width()) continue;
+    append(suspect, reported);
+    append(ours, *right);
+    if (of_ids) append(ids, checker.reported_ids(*one));
+    seen.insert(seen.end(), before.begin(), before.end());
+  }
+  if (suspect.data.empty()) return std::nullopt;
+  return find_processed_logits(suspect, of_ids ? &ids : nullptr, ours, seen, check.budget, known);
+}
+
 constexpr double kRoom = 4;  // budgets: they were measured without the processing
 
 }  // namespace
@@ -253,6 +312,7 @@ constexpr double kRoom = 4;  // budgets: they were measured without the processi
 std::optional<ReportCause> find_report_cause(Checker& checker, const Check& check, const Patch& so_far) {
   const Tensor& suspect = checker.suspect(check);
   if (auto misread = find_misread(suspect, checker.computed(check, so_far))) return misread;
+  if (auto processed = processed_logits(checker, check, so_far, nullptr)) return processed;
   if (check.reported != Reported::kLogprobs) return std::nullopt;
   const auto from = logits_of(checker, check, so_far);
   if (!from) return std::nullopt;
@@ -266,7 +326,8 @@ std::optional<ReportCause> find_report_cause(Checker& checker, const Check& chec
 bool explains_report(Checker& checker, const Check& check, const Patch& so_far, const ReportCause& cause) {
   const Tensor& suspect = checker.suspect(check);
   if (cause.field == "report.bytes") return find_misread(suspect, checker.computed(check, so_far)).has_value();
-  const auto from = check.reported == Reported::kLogprobs ? logits_of(checker, check, so_far) : std::nullopt;
+  if (cause.row == "10" || check.reported == Reported::kValues) return processed_logits(checker, check, so_far, &cause).has_value();
+  const auto from = logits_of(checker, check, so_far);
   if (!from) return false;
   const Tensor ours = report_of(from->logits, checker.reported_ids(check), cause.processing);
   double error = 0;

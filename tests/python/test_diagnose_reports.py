@@ -115,3 +115,73 @@ def test_log_probabilities_read_wrong(plumb_binary, right, tmp_path):
 
     code, report = judged(plumb_binary, right, tmp_path, change)
     assert (report["verdict"], [f["row"] for f in report["findings"]]) == ("fault", ["20a"]), report["summary"]
+
+
+def penalised(row, seen, kind, amount):
+    """A row of logits as samplers change it before they choose (transformers' processors; OpenAI's penalties)."""
+    row = row.clone()
+    for i in set(seen):
+        if kind == "report.penalty":
+            row[i] = row[i] / amount if row[i] > 0 else row[i] * amount
+        else:
+            row[i] -= amount * (seen.count(i) if kind == "report.frequency_penalty" else 1)
+    if kind == "report.bias":
+        row[5] += amount
+    return row
+
+
+def processed(right, change):
+    """Of each pass the last row, changed: row and the ids before its choice."""
+
+    def of(tensors):
+        for step in range(3):
+            logits = tensors[f"{step}/logits"]
+            tensors[f"{step}/logits"] = torch.cat([logits[:-1], change(logits[-1], right.token_ids, right.generated[:step])[None]])
+        return tensors
+
+    return of
+
+
+@pytest.mark.parametrize("generated", [True, False])
+@pytest.mark.parametrize(("kind", "amount"), [("report.penalty", 1.3), ("report.presence_penalty", 1.5), ("report.frequency_penalty", 0.4)])
+def test_penalised_logits(plumb_binary, right, tmp_path, kind, amount, generated):
+    """Row 10."""
+    change = processed(right, lambda row, prompt, new: penalised(row, ([] if generated else list(prompt)) + list(new), kind, amount))
+    code, report = judged(plumb_binary, right, tmp_path, change)
+    assert (code, report["verdict"]) == (1, "sampler"), report["summary"]
+    (finding,) = report["findings"]
+    assert (finding["row"], finding["stage"]) == ("10", "logits") and finding["found"] == pytest.approx(amount, abs=1e-3)
+
+
+def test_penalised_log_probabilities(plumb_binary, right, tmp_path):
+    change = processed(right, lambda row, prompt, new: penalised(row, list(prompt) + list(new), "report.penalty", 1.3))
+    code, report = judged(plumb_binary, right, tmp_path, lambda tensors: logprobs(change(tensors), after(), 20))
+    assert (code, report["verdict"]) == (1, "sampler"), report["summary"]
+    assert {f["row"] for f in report["findings"]} == {"10"} and report["findings"][0]["found"] == pytest.approx(1.3, abs=1e-3)
+
+
+def test_a_bias_on_an_id(plumb_binary, right, tmp_path):
+    _, report = judged(plumb_binary, right, tmp_path, processed(right, lambda row, _prompt, _new: penalised(row, [], "report.bias", 4.0)))
+    assert report["verdict"] == "sampler" and [(f["row"], f["found"]) for f in report["findings"]] == [("10", 4.0)], report["summary"]
+
+
+@pytest.mark.parametrize(("cut", "found"), [({"top_k": 12}, 12), ({"top_p": 0.9}, 0.9)])
+def test_logits_behind_a_cut(plumb_binary, right, tmp_path, cut, found):
+    def change(row, _prompt, _new):
+        return row.masked_fill(after(**cut)(row.double()[None])[0].isinf(), -torch.inf)
+
+    _, report = judged(plumb_binary, right, tmp_path, processed(right, change))
+    assert report["verdict"] == "sampler" and [f["row"] for f in report["findings"]] == ["9"], report["summary"]
+    assert report["findings"][0]["found"] == pytest.approx(found, abs=0.02)
+
+
+def test_a_head_with_another_element_is_no_bias(plumb_binary, right, tmp_path):
+    """One id's logit off by what differs from row to row, as a wrong weight leaves it."""
+
+    def change(tensors):
+        for step in range(3):
+            tensors[f"{step}/logits"][:, 7] += 0.1 * tensors[f"{step}/norm"].reshape(-1, 128)[:, 3]
+        return tensors
+
+    _, report = judged(plumb_binary, right, tmp_path, change)
+    assert report["verdict"] == "unexplained", report["summary"]
