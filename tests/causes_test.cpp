@@ -24,7 +24,7 @@ constexpr std::string_view kBegin = "<!-- the catalogue: written by tests/causes
 // The fields of each row, over all stages of all checkpoints that the tests hold.
 std::map<std::string, std::set<std::string>> fields_of_rows() {
   std::map<std::string, std::set<std::string>> fields;
-  for (const char* folder : {"checkpoints", "variants"}) {
+  for (const char* folder : {"checkpoints", "variants", "quantised"}) {
     for (const auto& entry :
          fs::directory_iterator(fs::path(PLUMB_SOURCE_DIR) / "tests/data" / folder)) {
       if (!fs::exists(entry.path() / "config.json")) continue;

@@ -125,7 +125,8 @@ class Consequences {
     const Move* best = nullptr;
     for (const auto& [move, sum] : gains) {
       const bool tie = best == nullptr && sum == 0;  // other places that are as likely by what follows
-      if (sum > (best == nullptr ? 0 : gains.at(*best)) || (tie && (only_reading(move) || words_agree(move) || move.front().first.empty()))) best = &move;
+      const auto likelier = [&] { return only_reading(move) || words_agree(move) || all_words_agree(move) || move.front().first.empty(); };
+      if (sum > (best == nullptr ? 0 : gains.at(*best)) || (tie && likelier())) best = &move;
     }
     if (best == nullptr) return false;
     for (auto& [number, layer] : layers_) {
@@ -271,6 +272,14 @@ class Consequences {
         if (k[0].second == "attn.k_rope") pairs.push_back({exchange[0], exchange[1], k[0]});
       }
     }
+    // Keys that are values' and values that are keys', of an engine that exchanges their weights and captures no key before its rotation.
+    for (const Move& k : list) {
+      for (const Move& v : list) {
+        const bool there = k[0].second == "attn.k_rope" && v[0].second == "attn.v";
+        if (there && stands_at(layer, k[0].first, "attn.v") && stands_at(layer, v[0].first, "attn.k"))
+          pairs.push_back({k[0], v[0]});
+      }
+    }
     for (const Move& q : list) {
       for (const Move& k : list) {
         if (only_reading(q) && only_reading(k) && q[0].second == "attn.q_rope" && k[0].second == "attn.k_rope")
@@ -279,6 +288,28 @@ class Consequences {
     }
     list.insert(list.end(), pairs.begin(), pairs.end());
     return list;
+  }
+
+  // Whether the suspect's tensor of this pattern is matched with the role's stage alone.
+  bool stands_at(const Layer& layer, const std::string& pattern, const char* role) const {
+    const auto place = layer.places.find(role);
+    const auto at = stages_of(layer.theirs.at(pattern));
+    return place != layer.places.end() && at.size() == 1 && at.front() == network_.graph.output(place->second).name;
+  }
+
+  // Whether each tensor of several is called more like the place that it is moved to than like the one where it is.
+  bool all_words_agree(const Move& move) const {
+    return move.size() > 1 && std::ranges::all_of(move, [&](const auto& part) {
+      for (const auto& [number, layer] : layers_) {
+        const auto theirs = layer.theirs.find(part.first);
+        const auto place = layer.places.find(part.second);
+        if (theirs == layer.theirs.end() || place == layer.places.end()) continue;
+        const auto at = stages_of(theirs->second);
+        const std::string& to = network_.graph.output(place->second).name;
+        return at.size() == 1 && shared_words(theirs->second, to) > shared_words(theirs->second, at.front());
+      }
+      return false;
+    });
   }
 
   // Whether every part of the move is towards what attention reads, from where the suspect's tensors are now.

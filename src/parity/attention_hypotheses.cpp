@@ -1,5 +1,5 @@
-// What an engine may do otherwise in attention that no field of the convention says: which keys its cache holds, which sinks join
-// the softmax, whether a layer rotates, and in which order the normalisation and the rotation of queries and keys stand.
+// What an engine may do otherwise in attention that no field of the convention says: which sinks join the softmax, whether a layer rotates,
+// and in which order the normalisation and the rotation of queries and keys stand.
 #include <algorithm>
 #include <cmath>
 #include <span>
@@ -9,6 +9,7 @@
 #include "graph/rope.h"
 #include "parity/changed_weights.h"
 #include "parity/computing.h"
+#include "parity/more_hypotheses.h"
 #include "parity/weighted_values.h"
 
 namespace plumb {
@@ -16,147 +17,6 @@ namespace {
 
 bool attends(const Stage& stage) {
   return std::holds_alternative<Attend>(stage.operation);
-}
-
-// Attention in which the cache holds something else. It runs on a copy of the cache: what the engine remembers is right, what it
-// reads is not. `change` gets the cache before this pass and the pass's own keys and values.
-using CacheChange =
-    std::function<void(KeyValueCache& cache, Tensor& keys, Tensor& values, double number)>;
-
-void drop_rows(KeyValueCache& cache, std::int64_t first, std::int64_t count) {
-  const auto drop = [&](Tensor& held) {
-    const auto width = held.width();
-    held.data.erase(held.data.begin() + first * width, held.data.begin() + (first + count) * width);
-    held.shape[0] -= count;
-  };
-  drop(cache.keys);
-  drop(cache.values);
-  cache.positions.erase(cache.positions.begin() + first, cache.positions.begin() + first + count);
-}
-
-Computation with_cache(CacheChange change, double number) {
-  return [change = std::move(change), number](const Stage& stage, const StageOperands& operands,
-                                              const StageContext& context) {
-    const auto& cache = std::get<KeyValueCache>(*operands.states[0]);
-    if (cache.positions.empty()) return run_stage(stage, operands, context);
-    StateValue copy = cache;
-    Tensor keys = *operands.inputs[1];
-    Tensor values = *operands.inputs[2];
-    change(std::get<KeyValueCache>(copy), keys, values, number);
-    StageOperands other = operands;
-    other.inputs[1] = &keys;
-    other.inputs[2] = &values;
-    other.states[0] = &copy;
-    Outputs result = run_stage(stage, other, context);
-    (void)run_stage(stage, operands, context);  // the engine's own memory goes on
-    return result;
-  };
-}
-
-Hypothesis cached(std::string row, std::string field, std::string cause, FieldValue expected,
-                  FieldValue found, std::optional<Range> range, CacheChange change) {
-  Hypothesis hypothesis =
-      computing({std::move(row), std::move(field), std::move(cause), std::move(expected), std::move(found)}, attends, {});
-  hypothesis.range = std::move(range);
-  hypothesis.apply = [change = std::move(change)](const BoundGraph& network, int index,
-                                                  double value, Patch& patch) {
-    if (!attends(stage_at(network, index))) return false;
-    patch.computations[index] = with_cache(change, value);
-    return true;
-  };
-  return hypothesis;
-}
-
-// The row of this pass takes the place of the one in `slot`, in every pass anew. The memory keeps rows in the order of their
-// positions; columns are told in the order of the slots.
-Outputs overwritten(const Stage& stage, const StageOperands& operands, const StageContext& context,
-                    std::int64_t slot) {
-  auto& cache = std::get<KeyValueCache>(*operands.states[0]);
-  const auto held = static_cast<std::int64_t>(cache.positions.size());
-  if (held == 0 || slot >= held || operands.inputs[1]->tokens() != 1)
-    return run_stage(stage, operands, context);
-  const bool again =
-      cache.positions.back() >= held;  // one was lost before: its slot holds the last
-  drop_rows(cache, again ? held - 1 : slot, 1);
-  Outputs result = run_stage(stage, operands, context);
-  for (std::size_t o = 0; o < 2; ++o) {
-    const auto width = result[o].shape.back();
-    for (auto row = result[o].data.begin(); width > slot && row != result[o].data.end();
-         row += width)
-      std::rotate(row + slot, row + width - 1, row + width);
-  }
-  return result;
-}
-
-void cache_hypotheses(std::vector<Hypothesis>& list) {
-  const Range few{1, 64, false, true, {1, 2, 4, 8}};
-  list.push_back(cached("46", "cache.first_lost", "the oldest cached keys are lost",
-                        std::int64_t{0}, std::monostate{}, few,
-                        [](KeyValueCache& cache, Tensor&, Tensor&, double number) {
-                          const auto held = static_cast<std::int64_t>(cache.positions.size());
-                          drop_rows(cache, 0, std::min(held, std::int64_t{std::llround(number)}));
-                        }));
-  list.push_back(cached("46", "cache.last_lost", "the newest cached keys are not there yet",
-                        std::int64_t{0}, std::monostate{}, few,
-                        [](KeyValueCache& cache, Tensor&, Tensor&, double number) {
-                          const auto held = static_cast<std::int64_t>(cache.positions.size());
-                          const auto lost = std::min(held, std::int64_t{std::llround(number)});
-                          drop_rows(cache, held - lost, lost);
-                        }));
-  list.push_back(cached("46", "cache.slot", "a new key is written over the cached one in this slot",
-                        std::monostate{}, std::monostate{}, Range{0, 63, false, true, {0, 1, 2}},
-                        {}));
-  list.back().apply = [](const BoundGraph& network, int index, double value, Patch& patch) {
-    if (!attends(stage_at(network, index))) return false;
-    patch.computations[index] = [slot = std::int64_t{std::llround(value)}](
-                                    const Stage& stage, const StageOperands& operands,
-                                    const StageContext& context) {
-      return overwritten(stage, operands, context, slot);
-    };
-    return true;
-  };
-  list.push_back(cached("46", "cache.stale",
-                        "the new key is not written: the slot before it counts twice",
-                        std::string("the query's own"), std::string("the one before"), std::nullopt,
-                        [](KeyValueCache& cache, Tensor& keys, Tensor& values, double) {
-                          const auto last = cache.keys.tokens() - 1;
-                          for (std::int64_t t = 0; t < keys.tokens(); ++t) {
-                            std::ranges::copy(cache.keys.row(last), keys.row(t).begin());
-                            std::ranges::copy(cache.values.row(last), values.row(t).begin());
-                          }
-                        }));
-  list.push_back(cached("46", "cache.unwritten", "the new key is not written: its slot holds zeros",
-                        std::string("the query's own"), std::string("zeros"), std::nullopt,
-                        [](KeyValueCache&, Tensor& keys, Tensor& values, double) {
-                          std::ranges::fill(keys.data, 0.0);
-                          std::ranges::fill(values.data, 0.0);
-                        }));
-  list.push_back(cached("46", "cache.own_lost",
-                        "a query does not see its own key, which is not yet in the cache", true,
-                        false, std::nullopt, {}));
-  list.back().apply = [](const BoundGraph& network, int index, double, Patch& patch) {
-    if (!attends(stage_at(network, index))) return false;
-    patch.computations[index] = [](const Stage& stage, const StageOperands& operands,
-                                   const StageContext& context) {
-      const bool first = std::get<KeyValueCache>(*operands.states[0]).positions.empty();
-      Stage other = stage;
-      if (!first) std::get<Attend>(other.operation).future -= 1;
-      return run_stage(other, operands, context);
-    };
-    return true;
-  };
-  const Range factor{1e-4, 1e4, true, false, {2, 0.5, 1.0 / 16, 16}};
-  for (const bool both : {true, false}) {
-    list.push_back(cached(
-        "20d", both ? "cache.scale" : "cache.key_scale",
-        both ? "cached keys and values miss their scale" : "cached keys miss their scale", 1.0,
-        std::monostate{}, factor, [both](KeyValueCache& cache, Tensor&, Tensor&, double number) {
-          for (double& value : cache.keys.data)
-            value *= number;
-          for (double& value : cache.values.data)
-            value *= both ? number : 1;
-        }));
-  }
 }
 
 void sink_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
@@ -200,21 +60,28 @@ void sink_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesi
                   }),
                   .rarity = 1});
   const auto heads = network.graph.params[static_cast<std::size_t>(stage.params[0])].shape[0];
-  for (std::int64_t shift = 1; shift < std::min<std::int64_t>(heads, 4); ++shift) {
-    list.push_back(
-        {.row = "45",
-         .field = "attend.sink_heads",
-         .cause = "each head has another head's sink",
-         .expected = std::string("its own"),
-         .found = std::to_string(shift) + " heads away",
-         .range = std::nullopt,
-         .apply = change([shift, heads](const BoundGraph&, const WeightPtr& sinks, double) {
-           std::vector<std::int64_t> order;
-           for (std::int64_t h = 0; h < heads; ++h)
-             order.push_back((h + heads - shift) % heads);
-           return reordered_rows(sinks, order);
-         }),
-         .rarity = 1});
+  const auto deal = [&](std::string found, const std::function<std::int64_t(std::int64_t head)>& from) {
+    std::vector<std::int64_t> order;
+    for (std::int64_t h = 0; h < heads; ++h)
+      order.push_back(from(h));
+    list.push_back({.row = "45",
+                    .field = "attend.sink_heads",
+                    .cause = "each head has another head's sink",
+                    .expected = std::string("its own"),
+                    .found = std::move(found),
+                    .range = std::nullopt,
+                    .apply = change([order](const BoundGraph&, const WeightPtr& sinks, double) { return reordered_rows(sinks, order); }),
+                    .rarity = 1});
+  };
+  for (std::int64_t shift = 1; shift < std::min<std::int64_t>(heads, 4); ++shift)
+    deal(std::to_string(shift) + " heads away", [&](std::int64_t h) { return (h + heads - shift) % heads; });
+  if (heads > 2) deal("in reversed order", [&](std::int64_t h) { return heads - 1 - h; });
+  const std::int64_t key_heads = attends(stage) ? network.graph.output(stage.inputs[1]).shape[0] : 1;
+  const std::int64_t group = heads / key_heads;
+  if (group > 1 && key_heads > 1) {
+    deal("tiled over key heads", [&](std::int64_t h) { return h % group * key_heads + h / group; });
+    if (group != key_heads) deal("grouped where tiled", [&](std::int64_t h) { return h % key_heads * group + h / key_heads; });
+    deal("the first of each group", [&](std::int64_t h) { return h / group * group; });
   }
 }
 
@@ -450,9 +317,7 @@ std::vector<Hypothesis> attention_hypotheses(const BoundGraph& network, int inde
   const Stage& stage = stage_at(network, index);
   std::vector<Hypothesis> list;
   if (attends(stage)) {
-    cache_hypotheses(list);
-    for (Hypothesis& hypothesis : list)
-      hypothesis.later = true;
+    list = cache_hypotheses();
     rotation_hypotheses(network, index, list);
     mask_hypotheses(stage, list);
     head_hypotheses(network, stage, list);

@@ -85,8 +85,7 @@ std::vector<CatalogueRow> weights() {
       {"20b", "quantised values are unpacked in another order",
        "mean and spread right, permuted within blocks of 32",
        "unpack nibbles as the format lays them out (low nibbles first half, or pairs), with its "
-       "own offset",
-       "not named: a trace holds no weights; unexplained at the first product"},
+       "own offset"},
       {"20c", "a scale is inverted, dropped or of another extent",
        "output is the right one times a constant of the tensor, row or block",
        "multiply by the stored scale once, at the extent the format says"},
@@ -94,8 +93,7 @@ std::vector<CatalogueRow> weights() {
        "first tokens fine; the error grows with the size of the keys",
        "store and apply the scale of the eight-bit cache"},
       {"20e", "block scales are re-ordered", "magnitudes wrong by blocks, right as a set",
-       "undo the kernel's own scale layout when reading the file's",
-       "not named: a trace holds no weights; unexplained at the first product"},
+       "undo the kernel's own scale layout when reading the file's"},
   };
 }
 

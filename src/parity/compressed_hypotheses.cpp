@@ -220,6 +220,31 @@ void collect_hypotheses(std::vector<Hypothesis>& list) {
   list.back().later = true;
 }
 
+// Each square of the matrix transposed: rows of the output in runs of the rows' length.
+Outputs transposed_groups(const Stage& s, const StageOperands& operands, const StageContext& context) {
+  const Weight& weight = *operands.weights[0];
+  const Tensor& x = *operands.inputs[0];
+  const std::int64_t n = weight.row_length();
+  const std::int64_t in_group = weight.rows() / std::get<GroupedLinear>(s.operation).groups;
+  Tensor rows({weight.rows(), n});
+  for (std::int64_t r = 0; r < weight.rows(); ++r) {
+    weight.read_row(r, rows.row(r));
+    for (double& value : rows.row(r))
+      value = context.numerics.parameter(value);
+  }
+  Tensor y = reference::tensor_like(x, s.outputs[0].shape);
+  for (std::int64_t t = 0; t < x.tokens(); ++t) {
+    for (std::int64_t o = 0; o < weight.rows(); ++o) {
+      const auto part = x.row(t).subspan(static_cast<std::size_t>(o / in_group * n), static_cast<std::size_t>(n));
+      double sum = 0;
+      for (std::int64_t i = 0; i < n; ++i)
+        sum += part[static_cast<std::size_t>(i)] * rows.row(o / n * n + i)[static_cast<std::size_t>(o % n)];
+      y.row(t)[static_cast<std::size_t>(o)] = context.numerics.activation(sum);
+    }
+  }
+  return {std::move(y)};
+}
+
 void group_hypotheses(std::vector<Hypothesis>& list) {
   const auto regrouped = [&](std::string cause, std::string found, bool of_heads) {
     list.push_back(computing<GroupedLinear>(
@@ -254,6 +279,18 @@ void group_hypotheses(std::vector<Hypothesis>& list) {
           return out;
         }));
   };
+  // The whole matrix where it is square, or each group's: runs of rows that are as long as a row.
+  Hypothesis transposed = computing<GroupedLinear>(
+      {"13", "grouped_linear.order", "the square weight is used transposed", std::string("out_in"), std::string("in_out")}, {});
+  transposed.apply = [](const BoundGraph& network, int index, double, Patch& patch) {
+    const Stage& stage = stage_at(network, index);
+    if (!std::holds_alternative<GroupedLinear>(stage.operation)) return false;
+    const Weight& weight = *network.weights[static_cast<std::size_t>(stage.params[0])];
+    if (weight.rows() % weight.row_length() != 0) return false;
+    patch.computations[index] = transposed_groups;
+    return true;
+  };
+  list.push_back(std::move(transposed));
   regrouped("heads are dealt to the output's groups in turn, not in runs", "in turn", true);
   regrouped("the outputs of the groups alternate channel by channel", "channel by channel", false);
   list.push_back(computing<GroupedLinear>({"80", "grouped_linear.matrix", "the first group's matrix serves all groups",

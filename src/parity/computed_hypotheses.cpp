@@ -8,59 +8,7 @@
 namespace plumb {
 namespace {
 
-// GELU as x sigmoid(1.702 x), and the square of ReLU: what configurations call quick_gelu and relu2.
-constexpr double kQuickGelu = 1.702;
-
-Gated* gated_of(Operation& operation) {
-  if (auto* gated = std::get_if<Gated>(&operation)) return gated;
-  auto* experts = std::get_if<Experts>(&operation);
-  return experts != nullptr ? &experts->gated : nullptr;
-}
-
-void activation_hypotheses(const Stage& stage, std::vector<Hypothesis>& list) {
-  Operation own = stage.operation;
-  const Gated* gated = gated_of(own);
-  if (gated == nullptr || gated->activation == Activation::kSilu) return;  // of silu the slope is a field
-  list.push_back({.row = "49",
-                  .field = "gated.activation",
-                  .cause = "the activation function is another",
-                  .expected = std::string("as stated"),
-                  .found = std::string("quick_gelu"),
-                  .range = std::nullopt,
-                  .apply =
-                      [](const BoundGraph& network, int index, double, Patch& patch) {
-                        Gated* changed = gated_of(patched_stage(network, index, patch).operation);
-                        if (changed == nullptr) return false;
-                        changed->activation = Activation::kSilu;
-                        changed->sigmoid_slope = kQuickGelu;
-                        return true;
-                      },
-                  .rarity = 0.5});
-}
-
 void gate_hypotheses(const std::string& role, std::vector<Hypothesis>& list) {
-  list.push_back(computing<Gated>({"49", "gated.activation", "the activation function is another", std::string("as stated"), std::string("relu2")},
-                                  [](const Stage& stage, const StageOperands& operands, const StageContext& context) {
-                                    Stage linear = stage;
-                                    std::get<Gated>(linear.operation).activation = Activation::kRelu;
-                                    const Outputs once = run_stage(linear, operands, context);
-                                    Tensor y = once[0];
-                                    const Tensor& gate = *operands.inputs[0];
-                                    const std::size_t shared = y.data.size() / std::max<std::size_t>(gate.data.size(), 1);
-                                    for (std::size_t i = 0; i < y.data.size(); ++i)
-                                      y.data[i] = context.numerics.activation(y.data[i] * std::max(gate.data[i / shared], 0.0));
-                                    return Outputs{std::move(y)};
-                                  }));
-  list.push_back(
-      computing<Gated>({"49", "gated.activation", "the gate goes without its activation", std::string("as stated"), std::string("none")},
-                       [](const Stage&, const StageOperands& operands, const StageContext& context) {
-                         Tensor y = *operands.inputs[1];
-                         const Tensor& gate = *operands.inputs[0];
-                         const std::size_t shared = y.data.size() / std::max<std::size_t>(gate.data.size(), 1);
-                         for (std::size_t i = 0; i < y.data.size(); ++i)
-                           y.data[i] = context.numerics.activation(y.data[i] * gate.data[i / shared]);
-                         return Outputs{std::move(y)};
-                       }));
   list.push_back(computing<Gated>(
       {"50", "gated.present", role == "mlp.act" ? "the up projection stands alone: nothing is gated" : "the output gate is not applied",
        true, false},
@@ -167,7 +115,6 @@ std::vector<Hypothesis> computed_hypotheses(const BoundGraph& network, int index
   const Stage& stage = stage_at(network, index);
   const std::string role = name_in_layer(stage.name, stage.layer);
   std::vector<Hypothesis> list;
-  activation_hypotheses(stage, list);
   if (std::holds_alternative<Gated>(stage.operation)) gate_hypotheses(role, list);
   if (std::holds_alternative<Slice>(stage.operation)) slice_hypotheses(network, index, list);
   if (std::holds_alternative<Logits>(stage.operation)) logits_hypotheses(stage, list);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "parity/attempts.h"
 #include "parity/ladder.h"
@@ -119,14 +120,14 @@ bool Explainer::reaches(const Check& check, const Attempt& candidate) {
   return within(r, 10 * check.budget) && within(r, checker_.budget_under(check, patch));
 }
 
-// The residuals of the failing checks of the same role under the causes, over their budgets; a few of them suffice.
+// The residuals of the failing checks of the same role under the causes, over their budgets; a few of each pass suffice.
 double Explainer::total(const std::vector<Attempt>& causes, std::size_t from) {
   constexpr int kFew = 4;
   double sum = causes.back().residual.relative_l2 / checks_[from].budget;
-  int used = 0;
-  for (std::size_t i = from + 1; i < checks_.size() && used < kFew; ++i) {
+  std::map<std::size_t, int> used;
+  for (std::size_t i = from + 1; i < checks_.size(); ++i) {
     const Check& check = checks_[i];
-    if (!check.fails || explained_[i]) continue;
+    if (!check.fails || explained_[i] || used[check.step] == kFew) continue;
     Patch patch;
     bool any = false;
     for (const Attempt& cause : causes) {
@@ -135,7 +136,7 @@ double Explainer::total(const std::vector<Attempt>& causes, std::size_t from) {
           cause.hypothesis.everywhere || any;
     }
     if (!any) continue;
-    ++used;
+    ++used[check.step];
     sum += std::min(checker_.under(check, patch).relative_l2, check.residual.relative_l2) /
            check.budget;
   }

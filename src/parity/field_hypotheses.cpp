@@ -4,6 +4,7 @@
 #include "core/source_names.h"
 #include "graph/fields.h"
 #include "parity/hypothesis.h"
+#include "parity/more_hypotheses.h"
 
 namespace plumb {
 namespace {
@@ -284,7 +285,8 @@ std::vector<Hypothesis> hypotheses_about(const BoundGraph& network, const Config
                       delta_hypotheses(network, index), stream_hypotheses(network, index),
                       compressed_hypotheses(network, index), routing_hypotheses(network, index),
                       wiring_hypotheses(network, index), mask_hypotheses(network, index),
-                      lent_hypotheses(network, index)})
+                      lent_hypotheses(network, index), activation_hypotheses(network, index),
+                      stored_hypotheses(network, index)})
     list.insert(list.end(), more.begin(), more.end());
   return list;
 }

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kSmallNetwork = 260;  // stages; beyond, single stages of a role are not tried
 constexpr double kNoEffect = 1e-9;          // of the residual: the hypothesis changes nothing here
+constexpr double kNotPaired = 3;            // rarity: of many values each, none of which is likelier beside another cause
 constexpr double kMostProducts = 1e12;      // multiplications of one search: tens of seconds
 
 std::string conventions_of(const Stage& stage) {
@@ -344,7 +345,7 @@ std::vector<std::vector<Attempt>> Search::pairs(Checker& checker, const Check& c
   for (std::size_t i = 0; i < measured.size(); ++i) {
     const Attempt& candidate = measured[i];
     if (!std::isfinite(candidate.residual.relative_l2)) continue;
-    if (candidate.narrow && check.span.size() > kLongSpan) continue;
+    if ((candidate.narrow && check.span.size() > kLongSpan) || candidate.hypothesis.rarity >= kNotPaired) continue;
     const auto& range = candidate.hypothesis.range;
     if (!range) {
       // What changes nothing alone may do so with another (weights that sum to 1 need no division by their sum); over many stages

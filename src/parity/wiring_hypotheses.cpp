@@ -1,6 +1,9 @@
-// What an engine may wire otherwise across several stages: which layers rotate, which of two stages comes first under its own name,
-// and how a stage splits the projection that it reads, where the split that was captured is right.
+// What an engine may wire otherwise across several stages: which layers rotate, in which order layers run, which of two stages comes first
+// under its own name, and how a stage splits the projection that it reads, where the split that was captured is right.
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "graph/builder.h"
@@ -102,6 +105,82 @@ void schedule_hypotheses(const BoundGraph& network, int index, std::vector<Hypot
   add("the flags reversed", [&](std::size_t i) { return !right.rotates[i]; });
   add("a layer late", [&](std::size_t i) { return bool{right.rotates[(i + n - 1) % n]}; });
   add("a layer early", [&](std::size_t i) { return bool{right.rotates[(i + 1) % n]}; });
+}
+
+// What enters the first layer and what leaves each; empty where a layer hands on several values.
+std::vector<Value> between_layers(const BoundGraph& network) {
+  std::vector<std::optional<Value>> left(static_cast<std::size_t>(network.graph.layers()));
+  std::optional<Value> entered;
+  for (const Stage& stage : network.graph.stages) {
+    for (const Value input : stage.inputs) {
+      const int from = stage_at(network, input.stage).layer;
+      if (input.stage <= Builder::kPositions.stage || from == stage.layer || (from < 0 && stage.layer != 0)) continue;
+      std::optional<Value>& place = from < 0 ? entered : left[static_cast<std::size_t>(from)];
+      if (place && (place->stage != input.stage || place->output != input.output)) return {};
+      place = input;
+    }
+  }
+  std::vector<Value> values;
+  for (std::size_t i = 0; i <= left.size(); ++i) {
+    const auto& value = i == 0 ? entered : left[i - 1];
+    if (!value) return {};
+    values.push_back(*value);
+  }
+  return values;
+}
+
+// Layers that are executed in another order, each with its own weights and under its own number: order[k] is the k-th to run.
+bool run_in_order(const BoundGraph& network, const std::vector<int>& order, Patch& patch) {
+  const std::vector<Value> values = between_layers(network);
+  if (values.empty()) return false;
+  std::vector<Value> enters(order.size());
+  for (std::size_t k = 0; k < order.size(); ++k)
+    enters[static_cast<std::size_t>(order[k])] = k == 0 ? values[0] : values[static_cast<std::size_t>(order[k - 1]) + 1];
+  for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
+    const Stage& stage = stage_at(network, i);
+    for (std::size_t in = 0; in < stage.inputs.size(); ++in) {
+      const Value input = stage.inputs[in];
+      const bool last = stage.layer < 0 && stage_at(network, input.stage).layer >= 0;
+      const Value& right = last ? values.back() : values[static_cast<std::size_t>(std::max(stage.layer, 0))];
+      if ((stage.layer < 0 && !last) || input.stage != right.stage || input.output != right.output) continue;
+      const Value& wrong = last ? values[static_cast<std::size_t>(order.back()) + 1] : enters[static_cast<std::size_t>(stage.layer)];
+      if (wrong.stage != right.stage || wrong.output != right.output) patched_stage(network, i, patch).inputs[in] = wrong;
+    }
+  }
+  return !patch.stages.empty();
+}
+
+// Told once, at the first stage that it changes; it changes all of them.
+void sequence_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
+  constexpr int kFew = 8;  // layers: of more, neighbours alone
+  const int layers = network.graph.layers();
+  const auto add = [&](std::vector<int> order, std::string found) {
+    Patch all;
+    if (!run_in_order(network, order, all) || all.stages.begin()->first != index) return;
+    list.push_back({.row = "28",
+                    .field = "layer.sequence",
+                    .cause = "layers are executed in another order, each with its own weights",
+                    .expected = std::string("in their order"),
+                    .found = std::move(found),
+                    .range = std::nullopt,
+                    .apply =
+                        [order, changed = all.stages](const BoundGraph& net, int target, double, Patch& patch) {
+                          return changed.contains(target) && run_in_order(net, order, patch);
+                        },
+                    .everywhere = true,
+                    .rarity = 0.5});
+  };
+  // Only what changes this stage can begin here.
+  if (stage_at(network, index).layer < 0) return;
+  std::vector<int> own(static_cast<std::size_t>(layers));
+  std::iota(own.begin(), own.end(), 0);
+  const int a = stage_at(network, index).layer;
+  for (int b = a + 1; b < (layers <= kFew ? layers : std::min(a + 2, layers)); ++b) {
+    std::vector<int> order = own;
+    std::swap(order[static_cast<std::size_t>(a)], order[static_cast<std::size_t>(b)]);
+    add(order, fmt::format("layers {} and {} exchanged", a, b));
+  }
+  if (a == 0 && layers > 2) add({own.rbegin(), own.rend()}, "from the last to the first");
 }
 
 // The norm behind the rotation, where each of the two is captured under its own name.
@@ -212,6 +291,7 @@ void own_split_hypotheses(const BoundGraph& network, int index, std::vector<Hypo
 std::vector<Hypothesis> wiring_hypotheses(const BoundGraph& network, int index) {
   std::vector<Hypothesis> list;
   schedule_hypotheses(network, index, list);
+  sequence_hypotheses(network, index, list);
   named_order_hypotheses(network, index, list);
   own_split_hypotheses(network, index, list);
   return list;

@@ -284,6 +284,7 @@ class Engine(Experts):
             sinks = torch.zeros(self.heads, dtype=self.dtype)
         if sinks is not None and not self.f("no_sinks"):
             sinks = sinks.roll(1) if self.f("sinks_rolled") else sinks
+            sinks = sinks.flip(0) if self.f("sinks_reversed") else sinks
             sinks = sinks * (scale if self.f("sinks_scaled") else 1)
             joined = torch.cat([scores, sinks[None, :, None].expand(n, -1, 1)], -1)
             probs = torch.softmax(joined.float(), -1).to(self.dtype)[..., :-1]
@@ -324,6 +325,15 @@ class Engine(Experts):
         if self.f("kv_stale"):  # the last row was not written: it is the one before
             keys, values = keys.clone(), values.clone()
             keys[-1], values[-1] = keys[-2], values[-2]
+        if place := self.f("kv_zeroed"):
+            keys, values = (y.index_fill(0, torch.arange(place[0], sum(place)), 0) for y in (keys, values))
+        if place := self.f("kv_middle_lost"):
+            kept = (at < place[0]) | (at >= sum(place))
+            return keys[kept], values[kept], at[kept]
+        if how := self.f("values_never_written"):
+            values = values.clone()
+            values[-1] = values[-2] if how == "stale" else 0
+            cache[self.layer] = (keys, values, at)
         if factor := self.f("kv_scale"):
             keys = torch.cat([keys[: -len(k)] * factor, keys[-len(k) :]])
         return keys, values, at
@@ -385,6 +395,10 @@ class Engine(Experts):
         prefix = "model." if layer is None else f"model.layers.{layer}."
         return self.weights.get(prefix + name)
 
+    def place_of(self, stage):
+        parts = stage.split(".")
+        return int(parts[1]) if parts[0] == "layers" else -1 if stage == "embed" else self.layers
+
     @torch.no_grad()
     def run(self, ids, steps=2):
         run, cache, fed, first = Run(), {}, torch.tensor(ids), 0
@@ -404,7 +418,7 @@ class Engine(Experts):
             if self.f("embed_scaled"):
                 scale = torch.tensor(self.f("embed_scaled"), dtype=self.dtype)
             x = self.note("embed", x if scale is None else x * scale)
-            for self.layer in range(self.layers):
+            for self.layer in self.f("layers_run") or range(self.layers):
                 x = self.block(x, positions, cache)
                 if self.f("layer_twice"):
                     x = self.block(x, positions, {})
@@ -425,6 +439,8 @@ class Engine(Experts):
                 logits = self.now[f"layers.{self.layers - 1}.residual"] @ head.T
             logits = logits / (self.f("temperature") or 1)
             logits = self.note("logits", self.unknown("logits", logits * (self.f("logits_scale") or 1)))
+            if self.f("layers_run"):  # traces are told in the order of the layers' numbers
+                self.now = dict(sorted(self.now.items(), key=lambda kv: self.place_of(kv[0])))
             run.values.append(self.now)
             first += len(fed)
             fed = logits[-1:].argmax(-1)

@@ -9,6 +9,12 @@ ACTIVATIONS = {
     "gelu": torch.nn.functional.gelu,
     "relu": torch.relu,
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu2": lambda x: torch.relu(x) ** 2,
+    "leaky_relu": torch.nn.functional.leaky_relu,
+    "hardswish": torch.nn.functional.hardswish,
+    "mish": torch.nn.functional.mish,
+    "tanh": torch.tanh,
+    "none": lambda x: x,
 }
 ROUTED = ("olmoe", "mixtral", "qwen3_moe", "gpt_oss")
 

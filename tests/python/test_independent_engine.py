@@ -132,6 +132,34 @@ def test_what_was_reported_of_engines_is_named(tmp_path):
     assert len(found) == len(REPORTED) and not missed
 
 
+# Each has a hypothesis that nothing else would stand in for, and is seen with everything captured or block outputs alone.
+ALONE = [
+    ("gpt_oss", "sinks_reversed", "house"),
+    ("gpt_oss", "sinks_reversed", "blocks"),
+    ("llama", "activation=mish", "house"),
+    ("olmoe", "activation=mish", "blocks"),
+    ("gemma3", "activation=hardswish", "house"),
+    ("qwen3_moe", "activation=tanh", "house"),
+    ("olmoe", "activation=relu2", "house"),
+    ("mixtral", "activation=leaky_relu", "blocks"),
+    ("olmoe", "activation=none", "house"),
+    ("gemma2", "kv_zeroed=(5, 4)", "house"),
+    ("llama", "kv_zeroed=(5, 4)", "blocks"),
+    ("olmoe", "kv_middle_lost=(9, 2)", "house"),
+    ("gemma2", "values_never_written=stale", "house"),
+    ("gpt_oss", "values_never_written=zeros", "house"),
+    ("llama", "layers_run=(0, 2, 1, 3)", "house"),
+    ("gemma2", "layers_run=(0, 2, 1, 3)", "blocks"),
+    ("mixtral", "layers_run=(3, 1, 2, 0)", "house"),
+]
+
+
+def test_what_nothing_else_stands_in_for_is_named(tmp_path):
+    sample = [(name, [next(f for f in faults.of(name) if f.text == text)], mode) for name, text, mode in ALONE]
+    found, missed = judged(sample, tmp_path)
+    assert len(found) == len(ALONE) and not missed
+
+
 @pytest.mark.parametrize("name", ["llama", "gemma2"])
 def test_what_bfloat16_nearly_hides_is_named(tmp_path, name):
     """Probabilities that were rounded to float16 before they were to bfloat16."""
