@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "cpu/block_store.h"
+#include "cpu/cache_type.h"
 #include "cpu/isa.h"
 #include "cpu/kernels/kernels.h"
 #include "cpu/memory.h"
 
 namespace {
 
+using plumb::cpu::CacheType;
 using plumb::cpu::Int8Rows;
 using plumb::cpu::Isa;
 using plumb::cpu::Kernels;
@@ -56,14 +58,13 @@ void products(benchmark::State& state, Isa isa, PanelForm form, Path path) {
 }
 
 // So many heads one after the other, of each its own blocks: with many of them as a decoding step reads a long context.
-void attention(benchmark::State& state, Isa isa, bool rounded) {
+void attention(benchmark::State& state, Isa isa, CacheType type) {
   const Kernels& kernels = plumb::cpu::kernels_for(isa);
   constexpr std::int64_t kDim = 128;
   const std::int64_t keys = state.range(0);
   const std::int64_t vectors = state.range(1);
   const auto heads = static_cast<std::size_t>(state.range(2));
   const auto blocks = static_cast<std::size_t>(keys / plumb::cpu::kKeyBlock);
-  const auto type = rounded ? plumb::cpu::CacheType::kInt16 : plumb::cpu::CacheType::kF32;
   const auto block_bytes = static_cast<std::size_t>(plumb::cpu::cache_block_bytes(type, kDim));
   const plumb::cpu::BlockStore store;
   std::vector<std::shared_ptr<std::uint8_t>> cache;  // by block, of all heads: keys, values
@@ -90,7 +91,7 @@ void attention(benchmark::State& state, Isa isa, bool rounded) {
   }
   const std::vector<std::int64_t> first(static_cast<std::size_t>(vectors), 0);
   const std::vector<std::int64_t> end(static_cast<std::size_t>(vectors), keys);
-  const auto attend = rounded ? kernels.attend_int16 : kernels.attend;
+  const auto attend = type == CacheType::kInt16 ? kernels.attend_int16 : kernels.attend;
   std::size_t next = 0;
   for (auto _ : state) {
     const std::size_t head = next++ % heads;
@@ -140,11 +141,11 @@ int main(int argc, char** argv) {
                                    [isa, product](benchmark::State& state) { products(state, isa, product.form, product.path); })
           ->Args({1, 1})->Args({8, 1})->Args({256, 1})->Args({1, 4096});
     }
-    for (const bool rounded : {false, true}) {
-      if (rounded && plumb::cpu::kernels_for(isa).attend_int16 == nullptr) continue;
-      benchmark::RegisterBenchmark((prefix + (rounded ? "attention_int16" : "attention")).c_str(),
-                                   [isa, rounded](benchmark::State& state) { attention(state, isa, rounded); })
-          ->Args({1024, 2, 1})->Args({1024, 32, 1})->Args({1024, 128, 1})->Args({2048, 2, 224});
+    for (const CacheType type : {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kQ8_0, CacheType::kInt16}) {
+      if (type == CacheType::kInt16 && plumb::cpu::kernels_for(isa).attend_int16 == nullptr) continue;
+      benchmark::RegisterBenchmark((prefix + "attention_" + std::string(to_string(type))).c_str(),
+                                   [isa, type](benchmark::State& state) { attention(state, isa, type); })
+          ->Args({1024, 2, 1})->Args({1024, 32, 1})->Args({1024, 128, 1})->Args({2048, 2, 224})->Args({2048, 8, 224})->Args({2048, 16, 224});
     }
   }
   benchmark::Initialize(&argc, argv);
