@@ -35,6 +35,8 @@ class AlignedTrace final : public Captured {
                                              std::string_view stage) const override;
 
   Ties ties() const override { return ties_; }
+  std::span<const Preference> preferences() const override { return preferences_; }
+  void prefer(std::vector<Preference> preferences) { preferences_ = std::move(preferences); }
 
   const std::map<std::string, Alignment, std::less<>>& matches() const {
     return matches_;
@@ -58,6 +60,7 @@ class AlignedTrace final : public Captured {
   const Trace& trace_;
   Numbering numbering_;
   Ties ties_ = Ties::kLowest;
+  std::vector<Preference> preferences_;
   std::map<std::string, Alignment, std::less<>> matches_;
   std::vector<std::string> unmatched_;
   mutable std::mutex reading_;

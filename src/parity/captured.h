@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -26,6 +27,16 @@ struct CapturedValue {
 // front.
 enum class Ties : std::uint8_t { kLowest, kTorch };
 
+// Of two entries that a router or an index scores alike but for rounding, the one that the suspect took (near_ties.h).
+struct Preference {
+  std::size_t step;
+  int stage;
+  std::int64_t token;  // of the step
+  double out;          // the entry that our scores say
+  double in;           // the one taken in its place
+  double gap;          // of their scores, at most
+};
+
 class Captured {
  public:
   virtual ~Captured() = default;
@@ -38,6 +49,7 @@ class Captured {
   // Tokens of the sequence that the engine knew in `step`: rotary tables may follow from them.
   virtual std::int64_t known_length(std::size_t step) const { return steps()[step].first + steps()[step].count; }
   virtual Ties ties() const { return Ties::kLowest; }
+  virtual std::span<const Preference> preferences() const { return {}; }
 };
 
 }  // namespace plumb

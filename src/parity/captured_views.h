@@ -13,6 +13,7 @@ class CapturedView : public Captured {
   std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override { return own_.value(step, stage); }
   std::int64_t known_length(std::size_t step) const override { return own_.known_length(step); }
   Ties ties() const override { return own_.ties(); }
+  std::span<const Preference> preferences() const override { return own_.preferences(); }
 
  protected:
   const Captured& own_;

@@ -5,6 +5,7 @@
 
 #include "core/check.h"
 #include "parity/choices.h"
+#include "parity/near_ties.h"
 #include "parity/ties.h"
 #include "reference/int16.h"
 
@@ -280,8 +281,10 @@ const std::vector<Tensor>& Recompute::outputs(std::size_t step, int index) {
                    network_.graph.stages[static_cast<std::size_t>(index)].operation.index();
   auto result = own && other != patch(step).computations.end() ? other->second(stage, given, context(step, index))
                                                                 : run_stage(stage, given, context(step, index));
-  const bool plain = !patch(step).computations.contains(index) && std::holds_alternative<Index>(stage.operation);
-  if (plain && captured_.ties() == Ties::kTorch) choose_as_torch(stage, captured_.known_length(step), result);
+  const bool plain = !patch(step).computations.contains(index);
+  if (plain && std::holds_alternative<Index>(stage.operation) && captured_.ties() == Ties::kTorch)
+    choose_as_torch(stage, captured_.known_length(step), result);
+  if (plain) take_preferred(stage, index, step, captured_.preferences(), given, context(step, index), result);
   if (!stage.states.empty()) keep_states(key, std::move(states));
   if (const int choice = choice_of(stage); choice >= 0) {
     if (const auto theirs = captured(step, {index, choice}))

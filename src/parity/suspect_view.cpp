@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "engine/sampler.h"
+#include "parity/near_ties.h"
 #include "parity/profiles.h"
 
 namespace plumb {
@@ -97,14 +98,29 @@ SuspectView::SuspectView(const Model& model, const Trace& trace, const Padding& 
     : padding_(padding),
       fitted_(fit_trace(model.network.graph, trace, padding)),
       aligned_(fitted_.trace, model.network, pool),
-      checker_(model.network, aligned_, arithmetic_of(model.network, aligned_, fitted_.trace, pool), pool) {}
+      network_(model.network),
+      pool_(pool),
+      checker_(std::in_place, model.network, aligned_, arithmetic_of(model.network, aligned_, fitted_.trace, pool), pool) {}
+
+void SuspectView::check(const std::function<bool(const std::string& output)>& wanted, Progress& progress) {
+  const auto run = [&] {
+    if (wanted) checker_->keep_to(wanted);
+    checks_ = checker_->run(progress);
+  };
+  run();
+  auto preferences = preferences_of(network_, aligned_, checker_->arithmetic(), pool_, checks_);
+  if (preferences.empty()) return;
+  const Arithmetic arithmetic = checker_->arithmetic();
+  aligned_.prefer(std::move(preferences));
+  checker_.emplace(network_, aligned_, arithmetic, pool_);
+  run();
+}
 
 ChosenView choose_view(const Model& model, const Trace& trace, const std::function<bool(const std::string& output)>& wanted,
                        Progress& progress, ThreadPool& pool) {
   const auto read = [&](const Padding& padding) {
     auto view = std::make_unique<SuspectView>(model, trace, padding, pool);
-    if (wanted) view->checker().keep_to(wanted);
-    view->checks() = view->checker().run(progress);
+    view->check(wanted, progress);
     return view;
   };
   ChosenView chosen;

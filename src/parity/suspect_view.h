@@ -20,16 +20,20 @@ class SuspectView {
   const TraceManifest& manifest() const { return fitted_.trace.manifest(); }
   const std::vector<std::string>& misfits() const { return fitted_.misfits; }
   const AlignedTrace& aligned() const { return aligned_; }
-  Checker& checker() { return checker_; }
+  Checker& checker() { return *checker_; }
   std::vector<Check>& checks() { return checks_; }
+  // Checks all that `wanted` names (null: everything). Where checks fail, choices that rounding decides are taken as the suspect made them.
+  void check(const std::function<bool(const std::string& output)>& wanted, Progress& progress);
   const std::vector<Check>& checks() const { return checks_; }
 
  private:
   Padding padding_;
   FittedTrace fitted_;
   AlignedTrace aligned_;
-  Checker checker_;
-  std::vector<Check> checks_;  // filled by who makes it
+  const BoundGraph& network_;
+  ThreadPool& pool_;
+  std::optional<Checker> checker_;
+  std::vector<Check> checks_;  // of check()
 };
 
 struct ChosenView {

@@ -22,7 +22,7 @@ TYPES = (torch.float32, torch.bfloat16, torch.float16)
 CAPTURED = {"prompt": lambda step: step == 0, "decode": lambda step: step > 0, "both": lambda step: True}
 STEPS = 2
 OWN_NAMES = {"house": stranger_traces.Form(stranger_traces._house)} | {name: stranger_traces.FORMS[name] for name in ("ends", "some", "attention")}
-FORMS = OWN_NAMES | {name: stranger_traces.FORMS[name] for name in ("callback", "vllm", "hidden")}
+FORMS = OWN_NAMES | {name: stranger_traces.FORMS[name] for name in ("callback", "vllm", "hidden", "numbered")}
 
 
 @dataclasses.dataclass(frozen=True)

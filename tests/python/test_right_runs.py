@@ -41,6 +41,9 @@ ONE_TOKEN = [
     Case("gpt_oss", 1, 0, BRAIN, BRAIN, "prompt", "callback"),
 ]
 
+# One token's expert scores like another but for rounding: the engine took the one that ours does not, and no choice was captured.
+NEAR_TIE = [Case("olmoe", 34, 1, BRAIN, BRAIN, "both", "numbered")]
+
 
 @pytest.fixture(autouse=True)
 def binary(plumb_binary, monkeypatch):
@@ -58,6 +61,10 @@ def test_what_few_numbers_decide_is_given_room(tmp_path):
 
 def test_one_token_under_names_of_their_own(tmp_path):
     assert alarms(ONE_TOKEN, tmp_path) == []
+
+
+def test_a_choice_that_rounding_decides_is_either(tmp_path):
+    assert alarms(NEAR_TIE, tmp_path) == []
 
 
 def test_every_type_of_run_and_of_storage_is_right(tmp_path):
