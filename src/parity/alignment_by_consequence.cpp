@@ -67,7 +67,8 @@ struct Layer {
   std::map<std::string, Value> places;        // by role
   std::vector<Value> watched;                 // these, and what reads of them in another layer
   std::map<std::string, Followed> captured;   // by stage
-  std::map<std::string, std::string> theirs;  // the suspect's names by their pattern
+  std::map<std::string, std::string> theirs;  // the suspect's names by their pattern; by themselves where they may stand behind the layers
+  bool reaches_outside = false;               // what bears its number may stand behind the layers: `places` holds those stages too
 };
 
 // A pattern of the suspect's to a role; queries and keys may have to move together. Without patterns: the two roles' parts of one tensor
@@ -101,7 +102,10 @@ class Consequences {
     for (const StoredTensor* tensor : unknown) {
       const std::string theirs = without_step(tensor->name);
       tensors_.emplace(theirs, tensor);
-      layers_[numbering.layer(theirs)].theirs.emplace(pattern_of(theirs), theirs);
+      Layer& layer = layers_[numbering.layer(theirs)];
+      const bool outside = numbering.may_be_outside(theirs);
+      layer.theirs.emplace(outside ? theirs : pattern_of(theirs), theirs);  // where it stands says nothing of its like
+      layer.reaches_outside = layer.reaches_outside || outside;
     }
     look_at_all(aligned);
   }
@@ -163,9 +167,20 @@ class Consequences {
         return of_this(index) || std::ranges::any_of(stage_at(index).inputs, [&](const Value input) { return of_this(input.stage); });
       };
       for (int o = 0; o < static_cast<int>(stage.outputs.size()) && stage.layer != number; ++o) {
+        if (layer.places.contains(stage.outputs[static_cast<std::size_t>(o)].name)) continue;  // it is watched already
         const bool captured = recompute.captured(0, {i, o}) != nullptr;
         if (captured && std::ranges::any_of(recompute.span_of(0, {i, o}), reads)) layer.watched.push_back({i, o});
       }
+    }
+  }
+
+  void add_places_behind(Layer& layer) {
+    int last = 0;
+    for (const auto& [role, value] : layer.places)
+      last = std::max(last, value.stage);
+    for (int i = last + 1; i < static_cast<int>(network_.graph.stages.size()); ++i) {
+      for (int o = 0; o < static_cast<int>(stage_at(i).outputs.size()) && stage_at(i).layer < 0; ++o)
+        layer.places[stage_at(i).outputs[static_cast<std::size_t>(o)].name] = {i, o};
     }
   }
 
@@ -183,11 +198,12 @@ class Consequences {
       }
     }
     for (auto& [number, layer] : layers_) {
+      if (layer.reaches_outside) add_places_behind(layer);
       watch(number, layer);
       look_at(number);
       const bool all_follow = std::ranges::all_of(layer.captured, [](const auto& entry) { return entry.second.follows; });
       const bool all_placed = std::ranges::all_of(layer.theirs, [&](const auto& entry) { return !stages_of(entry.second).empty(); });
-      if (!(all_follow && all_placed) && troubled_.size() < kLayers) troubled_.push_back(number);
+      if (!(all_follow && all_placed) && (layer.reaches_outside || troubled_.size() < kLayers)) troubled_.push_back(number);
     }
   }
 

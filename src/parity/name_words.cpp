@@ -10,7 +10,7 @@
 namespace plumb {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, std::string_view>, 44> kMeanings{{
+constexpr std::array<std::pair<std::string_view, std::string_view>, 45> kMeanings{{
     {"query", "q"},         {"queries", "q"},       {"qcur", "q"},
     {"key", "k"},           {"keys", "k"},          {"kcur", "k"},
     {"value", "v"},         {"values", "v"},        {"vcur", "v"},
@@ -25,11 +25,11 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 44> kMeaning
     {"activation", "act"},  {"topk", "ids"},        {"indices", "ids"},
     {"selected", "ids"},    {"router", "moe"},      {"weight", "weights"},
     {"embd", "embed"},      {"embedding", "embed"}, {"embeddings", "embed"},
-    {"logit", "logits"},    {"expert", "moe"},
+    {"logit", "logits"},    {"expert", "moe"},      {"hidden", "residual"},
 }};
-constexpr std::array<std::string_view, 14> kSaysNothing{
+constexpr std::array<std::string_view, 15> kSaysNothing{
     "blk", "block", "blocks", "layer", "layers", "model",  "l",
-    "cur", "self",  "h",      "max",   "inp",    "result", "x"};
+    "cur", "self",  "h",      "max",   "inp",    "result", "x",  "states"};
 
 bool known(const std::string& word) {
   return word == "norm" || word == "rope" || word == "cur" ||
