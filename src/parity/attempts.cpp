@@ -46,6 +46,66 @@ std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>&
   return alike;
 }
 
+std::vector<int> stages_concerned(const BoundGraph& network, const Check& check, const Attempt& candidate, const std::vector<Attempt>& found) {
+  constexpr std::size_t kShort = 6;
+  if (candidate.hypothesis.everywhere) return check.span;
+  std::vector<int> same_role;
+  std::vector<int> same_kind;
+  for (const int index : check.span) {
+    const Stage& stage = stage_at(network, index);
+    bool role = false;
+    bool kind = false;
+    for (const int other : candidate.scope) {
+      kind = kind || stage_at(network, other).operation.index() == stage.operation.index();
+      role = role || role_of(stage_at(network, other)) == role_of(stage);
+    }
+    if (role) same_role.push_back(index);
+    if (kind) same_kind.push_back(index);
+  }
+  if (!same_role.empty() || check.span.size() > kShort) return same_role;
+  if (!same_kind.empty()) return same_kind;
+  // Where the cause wires stages otherwise, or yields another number of rows: those of its role in the span's layers whose change
+  // reaches the span.
+  std::vector<int> reaching;
+  for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
+    const Stage& stage = stage_at(network, i);
+    const bool near = std::ranges::any_of(check.span, [&](int index) { return stage_at(network, index).layer == stage.layer; });
+    const bool alike = std::ranges::any_of(candidate.scope, [&](int other) { return role_of(stage_at(network, other)) == role_of(stage); }) ||
+                       std::ranges::any_of(found, [&](const Attempt& before) {
+                         return before.hypothesis.field == candidate.hypothesis.field && std::ranges::find(before.scope, i) != before.scope.end();
+                       });
+    Patch patch;
+    if (!near || !alike || !apply(network, candidate.hypothesis, {i}, candidate.value, patch)) continue;
+    const auto touched = touched_stages(network, patch);
+    const auto reached = [&](int index) {
+      return touched.contains(index) || std::ranges::any_of(stage_at(network, index).inputs, [&](const Value& input) { return touched.contains(input.stage); });
+    };
+    if (std::ranges::any_of(check.span, reached)) reaching.push_back(i);
+  }
+  return reaching;
+}
+
+bool remembers_what_is_of(const Checker& checker, const Check& check, const std::vector<int>& stages) {
+  const BoundGraph& network = checker.network();
+  const Patch nothing;
+  Recompute recompute(network, checker.captured(), Numerics(Precision::kFp64), checker.pool(), nothing);
+  std::set<int> remembering;
+  for (const int index : check.span) {
+    if (!stage_at(network, index).states.empty()) remembering.insert(index);
+  }
+  for (std::size_t step = check.step; step > 0 && !remembering.empty(); --step) {
+    std::set<int> before;
+    for (const int index : remembering) {
+      for (const int read : recompute.span_of(step - 1, {index, 0})) {
+        if (read != index && std::ranges::find(stages, read) != stages.end()) return true;
+        if (!stage_at(network, read).states.empty()) before.insert(read);
+      }
+    }
+    remembering.insert(before.begin(), before.end());
+  }
+  return false;
+}
+
 bool contradicted(Checker& checker, const std::vector<Check>& checks, const std::vector<Attempt>& causes) {
   constexpr int kAsked = 3;
   constexpr double kOff = 10;  // budgets

@@ -23,6 +23,13 @@ bool most_rows_right(Checker& checker, const Check& check, const Patch& patch);
 // The stages of the same roles in all layers.
 std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>& scope);
 
+// The stages of another check's span that the cause concerns: those of the same role; where there is none, in a short span, those of the same
+// operation. `found`: all causes so far.
+std::vector<int> stages_concerned(const BoundGraph& network, const Check& check, const Attempt& candidate, const std::vector<Attempt>& found);
+
+// Whether the check depends on what earlier passes left, and that on what one of `stages` computed there, which nobody captured.
+bool remembers_what_is_of(const Checker& checker, const Check& check, const std::vector<int>& stages);
+
 // Whether the causes change stages besides those at which they are tried, and one of `checks` says that these are as they should be.
 bool contradicted(Checker& checker, const std::vector<Check>& checks, const std::vector<Attempt>& causes);
 

@@ -46,7 +46,8 @@ class Explainer {
   std::size_t spread(const std::vector<Attempt>& causes, std::size_t from,
                      std::vector<std::string>& stages);
   double total(const std::vector<Attempt>& causes, std::size_t from);
-  std::vector<int> scope_in(const Check& check, const Attempt& candidate) const;
+  std::vector<int> scope_in(const Check& check, const Attempt& candidate) const { return stages_concerned(checker_.network(), check, candidate, found_); }
+  bool follows_from_found(const Check& check) const;
   bool reaches(const Check& check, const Attempt& candidate);
   bool explains(const Check& check, const Patch& patch, bool rounds);
   void name(const Check& check, const Outcome& outcome, const std::vector<std::string>& stages,
@@ -61,49 +62,8 @@ class Explainer {
   const std::vector<Check>& checks_;
   std::vector<bool> explained_;
   std::vector<Attempt> found_;  // with the stages at which they were found
+  std::vector<int> unexplained_;  // stages of the findings without a cause
 };
-
-// The stages of another check's span that the cause concerns: those of the same role; where there is none, in a short span,
-// those of the same operation.
-std::vector<int> Explainer::scope_in(const Check& check, const Attempt& candidate) const {
-  constexpr std::size_t kShort = 6;
-  if (candidate.hypothesis.everywhere) return check.span;
-  const BoundGraph& network = checker_.network();
-  std::vector<int> same_role;
-  std::vector<int> same_kind;
-  for (const int index : check.span) {
-    const Stage& stage = stage_at(network, index);
-    bool role = false;
-    bool kind = false;
-    for (const int other : candidate.scope) {
-      kind = kind || stage_at(network, other).operation.index() == stage.operation.index();
-      role = role || role_of(stage_at(network, other)) == role_of(stage);
-    }
-    if (role) same_role.push_back(index);
-    if (kind) same_kind.push_back(index);
-  }
-  if (!same_role.empty() || check.span.size() > kShort) return same_role;
-  if (!same_kind.empty()) return same_kind;
-  // Where the cause wires stages otherwise, or yields another number of rows: those of its role in the span's layers whose change
-  // reaches the span.
-  std::vector<int> reaching;
-  for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
-    const Stage& stage = stage_at(network, i);
-    const bool near = std::ranges::any_of(check.span, [&](int index) { return stage_at(network, index).layer == stage.layer; });
-    const bool alike = std::ranges::any_of(candidate.scope, [&](int other) { return role_of(stage_at(network, other)) == role_of(stage); }) ||
-                       std::ranges::any_of(found_, [&](const Attempt& before) {
-                         return before.hypothesis.field == candidate.hypothesis.field && std::ranges::find(before.scope, i) != before.scope.end();
-                       });
-    Patch patch;
-    if (!near || !alike || !apply(network, candidate.hypothesis, {i}, candidate.value, patch)) continue;
-    const auto touched = touched_stages(network, patch);
-    const auto reached = [&](int index) {
-      return touched.contains(index) || std::ranges::any_of(stage_at(network, index).inputs, [&](const Value& input) { return touched.contains(input.stage); });
-    };
-    if (std::ranges::any_of(check.span, reached)) reaching.push_back(i);
-  }
-  return reaching;
-}
 
 bool Explainer::reaches(const Check& check, const Attempt& candidate) {
   const Residual& r = candidate.residual;
@@ -268,26 +228,42 @@ bool Explainer::explains(const Check& check, const Patch& patch, bool rounds) {
          (rounds && (r.relative_l2 <= 3 * kOtherSides * check.residual.relative_l2 || most_rows_right(checker_, check, patch)));
 }
 
+// What earlier passes left, where nobody captured them, was made with the faults that were found: more of each than is known may sit in them. A value
+// that depends on it says nothing of its own.
+bool Explainer::follows_from_found(const Check& check) const {
+  std::vector<int> at_fault = unexplained_;
+  for (const Attempt& cause : found_)
+    at_fault.insert(at_fault.end(), cause.scope.begin(), cause.scope.end());
+  return remembers_what_is_of(checker_, check, stages_alike(checker_.network(), at_fault));
+}
+
 // Marks every failing check that the causes explain, and notes where they apply. Returns how many.
 std::size_t Explainer::spread(const std::vector<Attempt>& causes, std::size_t from,
                               std::vector<std::string>& stages) {
   std::size_t count = 0;
-  // All of them together; else each by itself: one may sit in fewer layers than the other.
-  std::vector<std::vector<const Attempt*>> groups(1);
+  // All of them together; else each by itself: one may sit in fewer layers than the other. At the very stages at which they were found, where a check
+  // spans these; else at those that are like them.
+  struct Group {
+    std::vector<const Attempt*> causes;
+    bool own_scope;
+  };
+  std::vector<Group> groups = {{.causes = {}, .own_scope = true}};
   for (const Attempt& cause : causes)
-    groups[0].push_back(&cause);
+    groups[0].causes.push_back(&cause);
+  groups.push_back({.causes = groups[0].causes, .own_scope = false});
   for (const Attempt& cause : causes) {
-    if (causes.size() > 1) groups.push_back({&cause});
+    if (causes.size() > 1) groups.push_back({.causes = {&cause}, .own_scope = false});
   }
   for (std::size_t i = from; i < checks_.size(); ++i) {
     const Check& check = checks_[i];
     if (!check.fails || explained_[i]) continue;
-    for (const auto& group : groups) {
+    for (const auto& [group, own_scope] : groups) {
+      if (own_scope && i != from && std::ranges::any_of(group, [&](const Attempt* cause) { return !std::ranges::includes(check.span, cause->scope); })) continue;
       Patch patch;
       std::vector<Attempt> applied;
       for (const Attempt* cause : group) {
         Attempt here = *cause;
-        if (i != from) here.scope = scope_in(check, *cause);
+        if (i != from && !own_scope) here.scope = scope_in(check, *cause);
         if (apply(checker_.network(), here, patch)) applied.push_back(std::move(here));
       }
       const bool rounds = std::ranges::any_of(applied, [](const Attempt& cause) { return cause.hypothesis.rounds; });
@@ -468,6 +444,11 @@ Explanation Explainer::run() {
     const bool far_fetched = std::ranges::any_of(
         outcome.causes, [](const Attempt& cause) { return complexity(cause) >= 1; });
     if (outcome.causes.empty() || (unknown && far_fetched)) {
+      if (follows_from_found(check)) {
+        explained_[i] = true;
+        continue;
+      }
+      unexplained_.push_back(check.value.stage);
       give_up(i, evidence, explanation);
       continue;
     }

@@ -62,3 +62,18 @@ def test_a_fault_is_named_where_it_shows(tmp_path, form, name, text, row):
     fault = next(f for f in faults.of(name) if f.text == text)
     stage, cause, report = battery.Battery(name, torch.float32, tmp_path / "a.trace").judge([fault], form)
     assert row in fault.rows and stage and cause, battery.summary(report)
+
+
+# What is captured, of which checkpoint, with which fault: what follows from it is no finding of its own. The last hidden state stands behind the final
+# norm; a decode step under the cause of the prompt is right.
+ALONE = [
+    ("hidden", "gemma2", "transposed_o", "13"),
+    ("logits", "gemma3", "window_more=-1", "42"),
+]
+
+
+@pytest.mark.parametrize(("form", "name", "text", "row"), ALONE, ids=[" ".join(s[:3]) for s in ALONE])
+def test_nothing_is_found_beside_a_fault(tmp_path, form, name, text, row):
+    fault = next(f for f in faults.of(name) if f.text == text)
+    report = battery.Battery(name, torch.float32, tmp_path / "a.trace").judge([fault], form)[2]
+    assert [f["row"] for f in report["findings"]] == [row], battery.summary(report)
