@@ -73,7 +73,7 @@ constexpr std::size_t panel_bytes(PanelForm form, std::int64_t columns) {
       return (n + 1) / 2 * 128;
     case PanelForm::kInt16OfBF16:
     case PanelForm::kInt16OfF16:
-      return (n + kInt16Block - 1) / kInt16Block * (kPanelRows * 4) + (n + 1) / 2 * 128;
+      return (n + kInt16Block - 1) / kInt16Block * (kPanelRows * std::size_t{4}) + (n + 1) / 2 * 128;
     case PanelForm::kFP8:
       return (n + kFp8Block - 1) / kFp8Block * 128 + (n + 1) / 2 * 64;
     case PanelForm::kOffsetIntegers:
@@ -213,7 +213,8 @@ inline constexpr int kQueriesTogether = 32;
 constexpr std::int64_t attend_scratch(std::int64_t vectors, std::int64_t key_dim, std::int64_t value_dim) {
   const std::int64_t keys = padded_channels(key_dim);
   const std::int64_t values = padded_channels(value_dim);
-  return 2 * kQueriesTogether * kKeyBlock + (keys + values) * kKeyBlock + vectors * (keys + values + kMostLanes + 2) + 16 * kMostLanes;
+  constexpr std::int64_t kFixed = std::int64_t{2} * kQueriesTogether * kKeyBlock + std::int64_t{16} * kMostLanes;
+  return kFixed + (keys + values) * kKeyBlock + vectors * (keys + values + kMostLanes + 2);
 }
 
 // One query against rows that are keys and values at once.
