@@ -129,6 +129,7 @@ struct Measuring {
   std::optional<NumberSearch> number;  // nothing: it has none, or it was asked already
   std::vector<double> wanted;
   std::vector<Residual> found;  // of wanted
+  std::vector<std::vector<float>> samples;  // of wanted, which several threads ask
 };
 
 Residual unusable() {
@@ -141,7 +142,7 @@ std::optional<Measuring> begin(const BoundGraph& network, const Trial& trial, do
   const double sample = !range ? 0 : range->snaps.empty() ? range->low : range->snaps.front();
   Patch alone;
   if (!apply(network, candidate.hypothesis, candidate.scope, sample, alone) && !range) return std::nullopt;
-  Measuring measuring{.candidate = &candidate, .touched = touched_stages(network, alone), .number = {}, .wanted = {}, .found = {}};
+  Measuring measuring{.candidate = &candidate, .touched = touched_stages(network, alone), .number = {}, .wanted = {}, .found = {}, .samples = {}};
   if (!range) {
     measuring.wanted = {candidate.value};
     return measuring;
@@ -265,6 +266,7 @@ void Search::measure_all(const Trial& trial, double good_enough, std::vector<Att
     std::vector<std::pair<Measuring*, std::size_t>> wanted;
     for (Measuring& m : all) {
       m.found.assign(m.wanted.size(), unusable());
+      m.samples.assign(m.wanted.size(), {});
       for (std::size_t i = 0; i < m.wanted.size(); ++i)
         wanted.emplace_back(&m, i);
     }
@@ -288,7 +290,7 @@ void Search::measure_all(const Trial& trial, double good_enough, std::vector<Att
         for (std::size_t i = 0; i < answers.size(); ++i) {
           const auto& [m, which] = asked[i];
           m->found[which] = answers[i].residual;
-          if (samples != nullptr) (*samples)[static_cast<std::size_t>(m->candidate - list.data())] = std::move(answers[i].sample);
+          m->samples[which] = std::move(answers[i].sample);
         }
         done += to - from;
         progress_.tell([&] {
@@ -298,6 +300,11 @@ void Search::measure_all(const Trial& trial, double good_enough, std::vector<Att
         });
       }
     });
+    for (Measuring& m : all) {
+      for (std::vector<float>& sample : m.samples) {
+        if (samples != nullptr && !sample.empty()) (*samples)[static_cast<std::size_t>(m.candidate - list.data())] = std::move(sample);
+      }
+    }
     for (Measuring& m : all)
       go_on(m, good_enough);
     std::erase_if(all, [](const Measuring& m) { return m.wanted.empty(); });
