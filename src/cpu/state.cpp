@@ -21,6 +21,15 @@ Result<CacheType> cache_type_from_name(std::string_view name) {
                                                 "\" is not known; known are f32, f16, bf16 and q8_0"};
 }
 
+namespace {
+
+// All heads' keys and values of kKeyBlock positions.
+std::int64_t bytes_of_block(const KeyValueState& kind, CacheType type) {
+  return kind.heads * (cache_block_bytes(type, kind.key_dim) + cache_block_bytes(type, kind.value_dim));
+}
+
+}  // namespace
+
 KeyValueBlocks::KeyValueBlocks(const KeyValueBlocks& other)
     : kind_(other.kind_),
       type_(other.type_),
@@ -34,7 +43,7 @@ KeyValueBlocks::KeyValueBlocks(const KeyValueBlocks& other)
 }
 
 std::size_t KeyValueBlocks::block_bytes() const {
-  return static_cast<std::size_t>(kind_.heads * (cache_block_bytes(type_, kind_.key_dim) + cache_block_bytes(type_, kind_.value_dim)));
+  return static_cast<std::size_t>(bytes_of_block(kind_, type_));
 }
 
 void KeyValueBlocks::grow(std::int64_t count) {
@@ -103,8 +112,7 @@ StateValue empty_state(const State& state, CacheType type, const BlockStore& sto
 
 StateBytes bytes_of(const State& state, CacheType type) {
   if (const auto* kept = std::get_if<KeyValueState>(&state.kind)) {
-    const std::int64_t block = kept->heads * (cache_block_bytes(type, kept->key_dim) + cache_block_bytes(type, kept->value_dim));
-    return {.per_token = static_cast<std::uint64_t>(block / kKeyBlock), .fixed = 0};
+    return {.per_token = static_cast<std::uint64_t>(bytes_of_block(*kept, type) / kKeyBlock), .fixed = 0};
   }
   return bytes_of(state, sizeof(float));
 }

@@ -37,7 +37,7 @@ class KeyValueBlocks {
   std::uint8_t* values(std::int64_t block, std::int64_t head) const;
 
  private:
-  std::size_t block_bytes() const;
+  std::size_t block_bytes() const;  // of all heads
 
   KeyValueState kind_;
   CacheType type_;

@@ -69,7 +69,7 @@ bool alike(const std::vector<double>& a, const std::vector<double>& b) {
 int choice_of(const Stage& stage) {
   const bool chooses =
       std::holds_alternative<Router>(stage.operation) || std::holds_alternative<Index>(stage.operation);
-  return chooses ? 1 : -1;
+  return chooses ? kChoice : -1;
 }
 
 void take_order_of(const Stage& stage, const Tensor& theirs, std::vector<Tensor>& outputs) {

@@ -8,6 +8,9 @@
 
 namespace plumb {
 
+// Of a router's outputs, and of an index's, what was chosen.
+inline constexpr int kChoice = 1;
+
 // The output of `stage` that holds what was chosen; -1 where the stage chooses nothing.
 int choice_of(const Stage& stage);
 

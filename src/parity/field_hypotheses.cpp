@@ -245,9 +245,8 @@ std::vector<Hypothesis> field_hypotheses(const BoundGraph& network, const Config
                       .apply = [set = apply_to(std::string(name)), to = choice.to](
                                    const BoundGraph& net, int target, double, Patch& patch) {
                         return set(net, target, to, patch);
-                      }});
-      // A softmax over the chosen experts is that over all of them renormalised, which is what engines mix up.
-      if (list.back().field == "router.order") list.back().rarity = 0.1;
+                      },
+                      .rarity = cause->rarity});
     }
     if (!cause->range) return;
     Range range = *cause->range;

@@ -76,6 +76,7 @@ struct FieldCause {
   std::string_view row;
   std::string_view cause;
   std::optional<Range> range;  // of numbers
+  double rarity = 0;           // as in Hypothesis
 };
 
 const FieldCause* find_cause(std::string_view operation, std::string_view field);

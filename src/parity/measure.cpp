@@ -7,13 +7,12 @@
 #include <set>
 
 #include "core/float_bits.h"
+#include "parity/residual.h"
 
 namespace plumb {
 namespace {
 
 constexpr double kMasked = -1e30;
-// Of attention's scores: float16's least number, with which it masks, is -65504.
-constexpr double kMaskedScore = -6e4;
 
 int fraction_bits(DType dtype) {
   switch (dtype) {

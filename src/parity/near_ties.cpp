@@ -7,12 +7,12 @@
 #include <utility>
 
 #include "parity/captured_views.h"
+#include "parity/choices.h"
+#include "parity/hypothesis.h"
 #include "reference/kernels.h"
 
 namespace plumb {
 namespace {
-
-constexpr int kChoice = 1;  // of a router's outputs, and of an index's
 
 // The rows of a table of experts for each token: under it a router weighs what is listed instead of what it would choose.
 class Listed final : public Weight {
@@ -110,7 +110,7 @@ constexpr double kWrong = 2;            // budgets of a row that no rounding exp
 double products_of(const BoundGraph& network, const std::vector<int>& span, std::int64_t tokens) {
   double sum = 0;
   for (const int index : span) {
-    for (const int param : network.graph.stages[static_cast<std::size_t>(index)].params) {
+    for (const int param : stage_at(network, index).params) {
       const Shape& shape = network.graph.params[static_cast<std::size_t>(param)].shape;
       if (shape.size() > 1) sum += static_cast<double>(tokens) * static_cast<double>(element_count(shape).value_or(0));
     }
@@ -126,7 +126,7 @@ std::vector<double> Settling::errors_under(const Check& check, const std::vector
 }
 
 Tensor Settling::scores_in(Recompute& recompute, std::size_t step, int index) const {
-  const Stage& stage = network_.graph.stages[static_cast<std::size_t>(index)];
+  const Stage& stage = stage_at(network_, index);
   const auto held = recompute.captured(step, stage.inputs[0]);
   const Tensor& read = held ? held->values : recompute.computed(step, stage.inputs[0]);
   const Weight* bias = stage.params.empty() ? nullptr : network_.weights[static_cast<std::size_t>(stage.params[0])].get();
@@ -236,7 +236,7 @@ bool Settling::settle_row(const Check& check, const std::vector<int>& stages, st
 void Settling::settle(const Check& check) {
   std::vector<int> stages;
   for (const int index : check.span) {
-    const Stage& stage = network_.graph.stages[static_cast<std::size_t>(index)];
+    const Stage& stage = stage_at(network_, index);
     if (chooses_by_score(stage) && captured_.value(check.step, stage.outputs[kChoice].name) == nullptr) stages.push_back(index);
   }
   if (stages.empty()) return;

@@ -8,12 +8,12 @@
 #include <span>
 
 #include "engine/sampler.h"
+#include "parity/residual.h"
 
 namespace plumb {
 namespace {
 
 constexpr double kRoom = 30;  // of the budget: of single elements, in units of the row's mean magnitude
-constexpr double kCut = -6e4;
 
 // One row: what was reported of some ids, as logits that are right but for a constant of the row, which is taken off.
 struct Row {
@@ -160,7 +160,7 @@ std::optional<ReportCause> biased(const std::vector<Row>& rows, bool known) {
     }
     if (own.empty() || own.size() > kMost) return std::nullopt;
     if (!first && !std::ranges::equal(own, bias, [&](const auto& a, const auto& b) {
-          return a.first == b.first && (std::abs(a.second - b.second) <= 2 * row.tolerance || (a.second <= kCut && b.second <= kCut));
+          return a.first == b.first && (std::abs(a.second - b.second) <= 2 * row.tolerance || (a.second <= kMaskedScore && b.second <= kMaskedScore));
         }))
       return std::nullopt;
     bias = own;
@@ -183,7 +183,7 @@ std::optional<ReportCause> cut(const std::vector<Row>& rows, const ReportCause* 
     double largest_cut = -std::numeric_limits<double>::infinity();
     for (std::size_t i = 0; i < row.ids.size(); ++i) {
       const double x = row.logits[row.ids[i]];
-      if (row.values[i] <= kCut) {
+      if (row.values[i] <= kMaskedScore) {
         largest_cut = std::max(largest_cut, x);
         continue;
       }

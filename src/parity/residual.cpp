@@ -11,11 +11,8 @@
 namespace plumb {
 namespace {
 
-// A score that is masked: -inf, or the least number of the dtype, which in float16 is -65504.
-constexpr double kMasked = -6e4;
-
 bool masked(double value) {
-  return value <= kMasked || std::isnan(value);
+  return value <= kMaskedScore || std::isnan(value);
 }
 
 }  // namespace

@@ -7,6 +7,9 @@
 
 namespace plumb {
 
+// Of attention's scores, and below: masked, by -inf or the least number of the dtype, which in float16 is -65504.
+inline constexpr double kMaskedScore = -6e4;
+
 struct Residual {
   double relative_l2;  // |y - f| / |f| over all elements
   double

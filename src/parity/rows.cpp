@@ -83,8 +83,9 @@ const std::vector<FieldCause>& causes() {
        Range{1e-3, 1e3, true, false, {0.5, 2}}},
       {"clamp", "limit", "50", "the clamp of queries, keys and values is missing or wrong", kLimit},
       {"router", "score", "52", "the router scores with another function", std::nullopt},
+      // A softmax over the chosen experts is that over all of them renormalised, which is what engines mix up.
       {"router", "order", "51", "the router selects before it scores, or the reverse",
-       std::nullopt},
+       std::nullopt, 0.1},
       {"router", "renormalise", "51",
        "the chosen experts' weights are renormalised where they should not be, or the reverse",
        std::nullopt},

@@ -182,14 +182,17 @@ const Reading kReadings[] = {
      }},
 };
 
-// The weights of a stage that are in a form.
-std::vector<int> params_in(const BoundGraph& network, int index, const std::string& name) {
-  std::vector<int> params;
+// Reads the weights of a stage that are in a form otherwise.
+bool misread(const BoundGraph& network, int index, const Reading& reading, const std::string& name, Patch& patch) {
+  bool found = false;
   for (const int param : stage_at(network, index).params) {
-    const auto form = stored_form(*network.weights[static_cast<std::size_t>(param)]);
-    if (form && form->name == name) params.push_back(param);
+    const WeightPtr& weight = network.weights[static_cast<std::size_t>(param)];
+    auto form = stored_form(*weight);
+    if (!form || form->name != name) continue;
+    patch.weights[param] = misread_weight(weight, std::move(*form), reading.change);
+    found = true;
   }
-  return params;
+  return found;
 }
 
 }  // namespace
@@ -210,12 +213,7 @@ std::vector<Hypothesis> stored_hypotheses(const BoundGraph& network, int index) 
                       .range = std::nullopt,
                       .apply =
                           [&reading, name = form->name](const BoundGraph& net, int target, double, Patch& patch) {
-                            const auto params = params_in(net, target, name);
-                            for (const int own : params) {
-                              const WeightPtr& weight = net.weights[static_cast<std::size_t>(own)];
-                              patch.weights[own] = misread_weight(weight, *stored_form(*weight), reading.change);
-                            }
-                            return !params.empty();
+                            return misread(net, target, reading, name, patch);
                           },
                       .everywhere = true,
                       .rarity = 0.5});

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "parity/residual.h"
+
 namespace plumb {
 namespace {
 
@@ -12,7 +14,7 @@ constexpr double kTouched = 1e-5;  // of a row's mean magnitude
 constexpr double kExplained = 0.02;  // of an error's square: what a pattern may leave
 
 bool usable(double value) {
-  return std::isfinite(value) && value > -6e4;
+  return std::isfinite(value) && value > kMaskedScore;
 }
 
 struct Error {

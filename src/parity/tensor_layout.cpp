@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "graph/builder.h"
+#include "parity/residual.h"
 
 namespace plumb {
 
@@ -158,7 +159,7 @@ Layout likest_layout(const StoredTensor& tensor, const std::vector<Layout>& layo
 }
 
 bool masked(double value) {
-  return !std::isfinite(value) || value <= -6e4;
+  return !std::isfinite(value) || value <= kMaskedScore;
 }
 
 double correlation(const Tensor& a, const Tensor& b) {

@@ -7,12 +7,11 @@
 #include <utility>
 
 #include "parity/captured_views.h"
+#include "parity/choices.h"
 #include "parity/recompute.h"
 
 namespace plumb {
 namespace {
-
-constexpr int kChoice = 1;  // of an index's outputs
 
 class Under final : public CapturedView {
  public:

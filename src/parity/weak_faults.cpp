@@ -8,6 +8,7 @@
 #include <cmath>
 #include <map>
 
+#include "parity/residual.h"
 #include "parity/search.h"
 
 namespace plumb {
@@ -20,8 +21,7 @@ constexpr double kLost = 0.5;                // a hypothesis with fewer on its s
 
 // What a mask leaves of a score is as good as any other such number.
 bool same_bits(double a, double b) {
-  constexpr double kMasked = -6e4;
-  return a == b || (a <= kMasked && b <= kMasked);
+  return a == b || (a <= kMaskedScore && b <= kMaskedScore);
 }
 
 struct Sides {

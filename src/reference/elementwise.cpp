@@ -112,7 +112,9 @@ double rounded_activation(Activation activation, double slope, double x, const N
 namespace {
 
 // activation(x) as the gate's module rounds it.
-double activated(const Gated& op, double x, const Numerics& numerics) {
+double activated(const Gated& op, double x, const StageContext& context) {
+  const Numerics& numerics = context.numerics;
+  if (context.gate_function != nullptr) return numerics.activation(context.gate_function(x));
   if (op.activation != Activation::kSteppedSilu || numerics.mlx() || numerics.ggml())
     return rounded_activation(op.activation, op.sigmoid_slope, x, numerics);
   const double sloped = numerics.activation(op.sigmoid_slope * x);  // GptOssExperts._apply_gate
@@ -122,7 +124,7 @@ double activated(const Gated& op, double x, const Numerics& numerics) {
 
 }  // namespace
 
-double gate(const Gated& op, double gate, double up, const Numerics& numerics) {
+double gate(const Gated& op, double gate, double up, const StageContext& context) {
   if (op.limit) {
     const double limit = *op.limit;
     if (op.limit_sides != ClampSides::kUpAlone) gate = std::min(gate, limit);
@@ -130,8 +132,8 @@ double gate(const Gated& op, double gate, double up, const Numerics& numerics) {
     if (op.limit_sides != ClampSides::kGateAlone) up = std::min(up, limit);
     if (op.limit_sides != ClampSides::kGateAlone && op.limit_sides != ClampSides::kUpAbove) up = std::max(up, -limit);
   }
-  if (op.up_offset != 0) up = numerics.activation(up + op.up_offset);
-  return numerics.activation(activated(op, gate, numerics) * up);
+  if (op.up_offset != 0) up = context.numerics.activation(up + op.up_offset);
+  return context.numerics.activation(activated(op, gate, context) * up);
 }
 
 Outputs run(const Norm& op, const StageOperands& operands, const StageContext& context) {
@@ -166,7 +168,7 @@ Outputs run(const Gated& op, const StageOperands& operands, const StageContext& 
   Tensor y(up.shape);
   const std::size_t shared = g.data.empty() ? 1 : up.data.size() / g.data.size();
   for (std::size_t i = 0; i < y.data.size(); ++i)
-    y.data[i] = gate(op, g.data[i / shared], up.data[i], context.numerics);
+    y.data[i] = gate(op, g.data[i / shared], up.data[i], context);
   return {std::move(y)};
 }
 

@@ -90,7 +90,7 @@ void normalise(const Norm& op, std::span<const double> x, std::span<const double
                const Numerics& numerics, std::span<double> y);
 
 // activation(gate) * up of one element, rounded as transformers rounds.
-double gate(const Gated& op, double gate, double up, const Numerics& numerics);
+double gate(const Gated& op, double gate, double up, const StageContext& context);
 
 // Runs work(begin, end) over rows, on the calling thread alone where the work is too small to
 // share.

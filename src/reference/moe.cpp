@@ -164,7 +164,7 @@ Outputs run(const Experts& op, const StageOperands& operands, const StageContext
     const Tensor gates = project(taken, 0, op.width);
     Tensor hidden = project(taken, 1, op.width);
     for (std::size_t i = 0; i < hidden.data.size(); ++i) {
-      hidden.data[i] = gate(op.gated, gates.data[i], hidden.data[i], numerics);
+      hidden.data[i] = gate(op.gated, gates.data[i], hidden.data[i], context);
     }
     const Tensor y = project(hidden, 2, x.width());
     for (std::int64_t i = 0; i < count; ++i) {

@@ -62,6 +62,7 @@ struct StageContext {
   bool all_outputs;  // false: outputs that only observers read (scores, probabilities of attention)
                      // stay empty
   bool float_attention = false;  // where attention may be from integers (cpu-int16), it is not (int16.h)
+  double (*gate_function)(double x) = nullptr;  // of a gate and of experts, one that no Activation names: in place of the convention's
 };
 
 // The operands of one stage, in the order of Stage::inputs, ::params and ::states. States are read
