@@ -87,5 +87,44 @@ TEST(ThreadPool, CallsFollowEachOtherWhileSomeComeLate) {
   }
 }
 
+// The caller stays in the first piece that it takes until all other rows are done, those of its own share among them.
+TEST(ThreadPool, OthersTakeTheRowsThatAThreadDoesNotComeTo) {
+  for (const int threads : {2, 3}) {
+    ThreadPool pool(threads);
+    constexpr std::int64_t kRows = 101;
+    std::atomic<std::int64_t> done = 0;
+    pool.for_rows(kRows, [&](std::int64_t begin, std::int64_t end) {
+      if (begin == 0) {
+        EXPECT_LT(end, pool.begin_of(kRows, 1));
+        while (done < kRows - end)
+          std::this_thread::yield();
+      }
+      done += end - begin;
+    });
+    EXPECT_EQ(done, kRows);
+  }
+}
+
+TEST(ThreadPool, SharesFollowEachOther) {
+  const ThreadPool pool(3);
+  EXPECT_EQ(pool.begin_of(8, 0), 0);
+  EXPECT_EQ(pool.begin_of(8, 1), 3);
+  EXPECT_EQ(pool.begin_of(8, 2), 6);
+  EXPECT_EQ(pool.begin_of(8, 3), 8);
+  EXPECT_EQ(pool.begin_of(2, 2), 2);
+}
+
+// It may be freed, or never have been: the next call is computed all the same.
+TEST(ThreadPool, WhatIsAskedForAheadMayBeAnywhere) {
+  ThreadPool pool(2);
+  std::atomic<std::int64_t> sum = 0;
+  for (int call = 0; call < 100; ++call) {
+    pool.ask_ahead(1, reinterpret_cast<const void*>(std::uintptr_t{64} << call % 50), 1 << 20);
+    std::this_thread::yield();
+    pool.for_rows(10, [&](std::int64_t begin, std::int64_t end) { sum += end - begin; });
+  }
+  EXPECT_EQ(sum, 1000);
+}
+
 }  // namespace
 }  // namespace plumb

@@ -1,12 +1,14 @@
-// The pool: workers wait for a call that is open, join it, take pieces from an atomic counter, and leave. The caller takes pieces too and
-// waits for those who have joined, not for those who have yet to come: where other programs run, the system lets a thread wait for
-// milliseconds. Stages of a network follow each other within microseconds, so everybody looks for a while before it sleeps: waking a thread
-// takes longer than many a stage.
+// The pool: workers wait for a call that is open, join it, take pieces of their own share of the rows and then of others', and leave. The
+// caller takes pieces too and waits for those who have joined, not for those who have yet to come: where other programs run, the system lets
+// a thread wait for milliseconds. Stages of a network follow each other within microseconds, so everybody looks for a while before it
+// sleeps: waking a thread takes longer than many a stage. Shares, and not one counter, so that a thread reads weights that lie together,
+// and so that it is known with which of them it will begin.
 #include "core/thread_pool.h"
 
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -16,17 +18,18 @@ namespace {
 
 thread_local bool inside_pool = false;
 
-// Of the rows that are left, each piece is so many parts for each thread: the last ones are single rows, so that threads of unequal
-// speed and rows of unequal cost end together.
-constexpr std::int64_t kPartsPerThread = 2;
+// A piece is so much of what is left of a share: the last ones are single rows, so that threads of unequal speed and rows of unequal cost
+// end together.
+constexpr std::int64_t kPartsOfShare = 2;
 
 // About 50 microseconds.
 constexpr int kLooks = 2000;
 
-template <class F>
-bool look_for(const F& condition) {
+template <class F, class G>
+bool look_for(const F& condition, const G& meanwhile) {
   for (int i = 0; i < kLooks; ++i) {
     if (condition()) return true;
+    meanwhile();
 #if defined(__x86_64__)
     __builtin_ia32_pause();
 #endif
@@ -45,7 +48,46 @@ bool nobody_works(std::uint64_t gate) {
   return gate % kCall < kJoined;
 }
 
+// The rows with which a thread begins. Apart, because each thread writes to its own.
+struct alignas(64) Share {
+  std::atomic<std::int64_t> next{0};
+  std::int64_t end = 0;
+};
+
+// What a thread asks memory for while it waits. That the caller may exchange the two numbers between the thread's readings of them is
+// harmless: what is asked for is not read.
+class alignas(64) Ahead {
+ public:
+  void exchange(const std::byte* from, std::int64_t bytes) {
+    bytes_.store(bytes, std::memory_order_relaxed);
+    from_.store(from, std::memory_order_relaxed);
+  }
+
+  // A few lines of it, since asking for more at once than the processor can wait for holds up what it is called for. For the thread alone.
+  void ask() {
+    constexpr std::int64_t kLine = 64;
+    constexpr int kLines = 8;
+    const std::byte* from = from_.load(std::memory_order_relaxed);
+    if (from != taken_) {
+      taken_ = from;
+      at_ = 0;
+      end_ = bytes_.load(std::memory_order_relaxed);
+    }
+    for (int i = 0; i < kLines && at_ < end_; ++i, at_ += kLine)
+      __builtin_prefetch(taken_ + at_, 0, 2);
+  }
+
+ private:
+  std::atomic<const std::byte*> from_{nullptr};
+  std::atomic<std::int64_t> bytes_{0};
+  const std::byte* taken_ = nullptr;
+  std::int64_t at_ = 0;
+  std::int64_t end_ = 0;
+};
+
 struct ThreadPool::Shared {
+  explicit Shared(std::size_t threads) : shares(threads), ahead(threads) {}
+
   std::vector<std::thread> workers;
   std::mutex mutex;
   std::condition_variable start;
@@ -53,18 +95,20 @@ struct ThreadPool::Shared {
   std::atomic<std::uint64_t> gate{0};  // opened under the mutex
   std::atomic<bool> stop{false};       // changed under the mutex
   const std::function<void(std::int64_t, std::int64_t)>* work = nullptr;
-  std::int64_t rows = 0;
-  std::atomic<std::int64_t> next{0};
+  std::vector<Share> shares;  // by thread, the caller's first
+  std::vector<Ahead> ahead;   // by thread
 
-  void take_pieces() {
+  void take_pieces(std::size_t thread) {
     inside_pool = true;
-    const std::int64_t parts = kPartsPerThread * (static_cast<std::int64_t>(workers.size()) + 1);
-    std::int64_t begin = next.load();
-    while (begin < rows) {
-      const std::int64_t end = begin + std::max<std::int64_t>(1, (rows - begin) / parts);
-      if (!next.compare_exchange_weak(begin, end)) continue;
-      (*work)(begin, end);
-      begin = next.load();
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      Share& share = shares[(thread + i) % shares.size()];
+      std::int64_t begin = share.next.load();
+      while (begin < share.end) {
+        const std::int64_t end = begin + std::max<std::int64_t>(1, (share.end - begin) / kPartsOfShare);
+        if (!share.next.compare_exchange_weak(begin, end)) continue;
+        (*work)(begin, end);
+        begin = share.next.load();
+      }
     }
     inside_pool = false;
   }
@@ -80,17 +124,17 @@ struct ThreadPool::Shared {
     return false;
   }
 
-  void run() {
+  void run(std::size_t thread) {
     std::uint64_t seen = 0;
     for (;;) {
       bool joined = false;
       const auto called = [&] { return stop.load() || (joined = join(seen)); };
-      if (!look_for(called)) {
+      if (!look_for(called, [&] { ahead[thread].ask(); })) {
         std::unique_lock lock(mutex);
         start.wait(lock, called);
       }
       if (!joined) return;
-      take_pieces();
+      take_pieces(thread);
       const std::uint64_t left = gate.fetch_sub(kJoined) - kJoined;
       if (left % kJoined == kOpen || !nobody_works(left)) continue;
       const std::lock_guard lock(mutex);
@@ -99,10 +143,11 @@ struct ThreadPool::Shared {
   }
 };
 
-ThreadPool::ThreadPool(int threads) : shared_(std::make_unique<Shared>()) {
-  if (threads <= 0) threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  for (int i = 1; i < threads; ++i)
-    shared_->workers.emplace_back([shared = shared_.get()] { shared->run(); });
+ThreadPool::ThreadPool(int threads) {
+  const auto count = threads > 0 ? static_cast<std::size_t>(threads) : std::max<std::size_t>(1, std::thread::hardware_concurrency());
+  shared_ = std::make_unique<Shared>(count);
+  for (std::size_t i = 1; i < count; ++i)
+    shared_->workers.emplace_back([shared = shared_.get(), i] { shared->run(i); });
 }
 
 ThreadPool::~ThreadPool() {
@@ -119,6 +164,15 @@ int ThreadPool::threads() const {
   return static_cast<int>(shared_->workers.size()) + 1;
 }
 
+std::int64_t ThreadPool::begin_of(std::int64_t rows, int thread) const {
+  const std::int64_t count = threads();
+  return rows / count * thread + std::min<std::int64_t>(thread, rows % count);
+}
+
+void ThreadPool::ask_ahead(int thread, const void* from, std::int64_t bytes) {
+  shared_->ahead[static_cast<std::size_t>(thread)].exchange(static_cast<const std::byte*>(from), bytes);
+}
+
 void ThreadPool::for_rows(std::int64_t rows,
                           const std::function<void(std::int64_t, std::int64_t)>& work) {
   if (rows <= 0) return;
@@ -128,17 +182,20 @@ void ThreadPool::for_rows(std::int64_t rows,
   }
   // Nobody reads these before the gate opens: those who had joined have left.
   shared_->work = &work;
-  shared_->rows = rows;
-  shared_->next = 0;
+  for (int thread = 0; thread < threads(); ++thread) {
+    Share& share = shared_->shares[static_cast<std::size_t>(thread)];
+    share.next = begin_of(rows, thread);
+    share.end = begin_of(rows, thread + 1);
+  }
   {
     const std::lock_guard lock(shared_->mutex);
     shared_->gate = (shared_->gate.load() / kCall + 1) * kCall + kOpen;
   }
   shared_->start.notify_all();
-  shared_->take_pieces();
+  shared_->take_pieces(0);
   // Those who come now find nothing: a worker that the system lets wait must not hold up all others.
   const auto finished = [&] { return nobody_works(shared_->gate.load()); };
-  if (nobody_works(shared_->gate.fetch_and(~kOpen)) || look_for(finished)) return;
+  if (nobody_works(shared_->gate.fetch_and(~kOpen)) || look_for(finished, [] {})) return;
   std::unique_lock lock(shared_->mutex);
   shared_->done.wait(lock, finished);
 }

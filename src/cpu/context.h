@@ -1,5 +1,6 @@
 // What a stage's code is handed: operands, weights in the form in which it reads them, and the pass that it belongs to.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -46,6 +47,7 @@ struct Context {
   // Tables of this pass, by the operation that asked first; layers whose rotation is the same share one.
   std::map<std::pair<const Rope*, const Array*>, RotaryTable>* tables;
   const std::vector<std::pair<const Rope*, const Rope*>>* same_rope;  // an operation and the first that is like it
+  std::atomic<std::int64_t>* rows_read = nullptr;  // of tables in files, ever; for those who embed
   const StageObserver* observer = nullptr;
   double* packing_seconds = nullptr;  // that this pass may still spend on packing panels for good; null: as many as it takes
 };

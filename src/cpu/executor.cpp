@@ -2,6 +2,8 @@
 #include "cpu/executor.h"
 
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <mutex>
@@ -54,7 +56,7 @@ class CpuExecutor final : public Executor {
         options_(options),
         kernels_(kernels_for(options.isa)),
         pool_(options.threads),
-        plan_(make_plan(network, options.activations, kernels_)),
+        plan_(make_plan(network, options.activations, kernels_, pool_)),
         vocab_(network.graph.output(network.graph.logits).shape[0]),
         caches_(network.graph.states.size(), options.cache) {
     const auto& stages = network.graph.stages;
@@ -125,6 +127,7 @@ class CpuExecutor final : public Executor {
   mutable ThreadPool pool_;
   mutable BufferPool buffers_;
   mutable std::mutex one_at_a_time_;
+  mutable std::atomic<std::int64_t> rows_read_ = 0;
   mutable double pass_seconds_ = 0;  // of the last pass, without packing
   Plan plan_;
   std::int64_t vocab_;
@@ -165,6 +168,17 @@ void show(StageObserver& observer, const Stage& stage, const Outputs& values) {
     if (!values[o].shape.empty() && observer.wants(stage.outputs[o].name))
       observer.observe(stage.outputs[o].name, tensor_of(values[o]));
   }
+}
+
+// Rows of logits as results hold them. Whether all are finite.
+bool take_rows(std::span<const float> logits, double* to) {
+  constexpr std::int32_t kInfinity = 0x7f800000;
+  std::int32_t largest = 0;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    to[i] = logits[i];
+    largest = std::max(largest, std::bit_cast<std::int32_t>(logits[i]) & 0x7fffffff);
+  }
+  return largest < kInfinity;
 }
 
 // The last row of each segment.
@@ -246,6 +260,7 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
                            .activations = options_.activations,
                            .tables = &tables,
                            .same_rope = &plan_.same_rope,
+                           .rows_read = &rows_read_,
                            .observer = options.observer,
                            .packing_seconds = &packing};
   std::vector<Outputs> values(stages.size());
@@ -273,6 +288,8 @@ Array CpuExecutor::run_pass(std::span<Feed> feeds, std::int64_t chunk,
       x = last_rows(x, context);
     }
     compute(i, context, values);
+    for (std::size_t thread = 1; thread < plan_.ahead[i].size(); ++thread)
+      pool_.ask_ahead(static_cast<int>(thread), plan_.ahead[i][thread].data(), std::ssize(plan_.ahead[i][thread]));
     if (wanted) show(*options.observer, stage, values[i]);
     for (const Value input : stage.inputs) {
       if (plan_.last_use[static_cast<std::size_t>(input.stage)] == i)
@@ -320,6 +337,7 @@ Result<std::vector<Tensor>> CpuExecutor::forward_batch(std::span<const BatchItem
   const std::int64_t chunk = options.chunk > 0 ? options.chunk : kUsualChunk;
   std::vector<Feed> feeds;
   std::vector<Tensor> results;
+  std::vector<bool> finite(items.size(), true);
   std::int64_t left = 0;
   for (const BatchItem& item : items) {
     auto& own = dynamic_cast<CpuSequence&>(*item.sequence);
@@ -341,22 +359,19 @@ Result<std::vector<Tensor>> CpuExecutor::forward_batch(std::span<const BatchItem
       feed.sequence->fed += segment.rows;
       feed.ids = feed.ids.subspan(static_cast<std::size_t>(segment.rows));
       done += segment.rows;
-      if (all) {
-        std::copy_n(logits.row(segment.first), segment.rows * vocab_,
-                    results[i].data.begin() + before * vocab_);
-      } else if (feed.ids.empty()) {
-        const std::int64_t row =
-            per_token ? segment.first + segment.rows - 1 : static_cast<std::int64_t>(s) - 1;
-        std::copy_n(logits.row(row), vocab_, results[i].data.begin());
-      }
+      if (!all && !feed.ids.empty()) continue;
+      const std::int64_t rows = all ? segment.rows : 1;
+      const std::int64_t row = all ? segment.first : per_token ? segment.first + segment.rows - 1 : static_cast<std::int64_t>(s) - 1;
+      const std::span from(logits.row(row), static_cast<std::size_t>(rows * vocab_));
+      finite[i] = take_rows(from, results[i].data.data() + (all ? before : 0) * vocab_) && finite[i];
     }
     if (options.progress && !options.progress(done))
       return Error{ErrorCode::kCancelled, "cancelled after " + std::to_string(done) + " tokens"};
   }
   for (std::size_t i = 0; i < results.size(); ++i) {
+    if (finite[i]) continue;
     const auto& data = results[i].data;
     const auto bad = std::find_if(data.begin(), data.end(), [](double x) { return !std::isfinite(x); });
-    if (bad == data.end()) continue;
     const std::int64_t at = bad - data.begin();
     const std::int64_t position = feeds[i].sequence->fed - results[i].tokens() + at / vocab_;
     return Error{ErrorCode::kInternal, "the logits at position " + std::to_string(position) +

@@ -109,6 +109,12 @@ Matrix::Matrix(WeightPtr weight, Activations activations, const Kernels& kernels
   if (form_) panel_bytes_ = panel_bytes(*form_, columns_);
 }
 
+std::span<const std::uint8_t> Matrix::kept_from(std::int64_t index, std::size_t most) const {
+  if (at_ == nullptr || passing_) return {};
+  const std::size_t before = static_cast<std::size_t>(index) * panel_bytes_;
+  return {at_ + before, std::min(most, packed_bytes() - before)};
+}
+
 void Matrix::pack(ThreadPool& pool, const Kernels& kernels) {
   if (!unpacked()) return;
   packed_ = true;

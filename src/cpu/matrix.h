@@ -3,6 +3,7 @@
 // integers, and every other form to floats, for one product at a time.
 #pragma once
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ class Matrix {
   bool int16() const { return form_ == PanelForm::kInt16OfBF16 || form_ == PanelForm::kInt16OfF16; }
   // Of all panels that are kept, a multiple of 64; 0 where rows are decoded as they are used.
   std::size_t packed_bytes() const { return passing_ ? 0 : panel_bytes_ * static_cast<std::size_t>(panels()); }
+  // So many bytes at most of the panels that are kept, from panel `index` on; none where they are not placed yet. They may not be packed.
+  std::span<const std::uint8_t> kept_from(std::int64_t index, std::size_t most) const;
   // Panels are to lie at `at`, which has packed_bytes() and outlives the matrix; before pack(). Without it they get pages of
   // their own, the last of which is a large one however little of it is used.
   void place(std::uint8_t* at) { at_ = at; }

@@ -119,6 +119,47 @@ void place_matrices(Plan& plan) {
   }
 }
 
+// Bytes of panels that a waiting thread asks for: what memory yields between two products of one token, and a fraction of a second-level
+// cache.
+constexpr std::size_t kAhead = std::size_t{192} << 10;
+
+// The matrices that a stage multiplies with, in the order of the tasks of multiply(); none where it is computed with another.
+std::vector<const Matrix*> products_of(const Graph& graph, const Plan& plan, std::size_t stage) {
+  std::vector<const Matrix*> matrices;
+  if (!multiplies(graph.stages[stage].operation) || std::holds_alternative<Experts>(graph.stages[stage].operation)) return matrices;
+  if (!std::holds_alternative<Linear>(graph.stages[stage].operation)) return {plan.weights[stage].matrices[0]};
+  for (const std::size_t i : plan.together[stage])
+    matrices.push_back(plan.weights[i].matrices[0]);
+  return matrices;
+}
+
+std::vector<std::span<const std::uint8_t>> first_panels(const std::vector<const Matrix*>& matrices, const ThreadPool& pool) {
+  std::int64_t tasks = 0;
+  for (const Matrix* matrix : matrices)
+    tasks += matrix->panels();
+  std::vector<std::span<const std::uint8_t>> first;
+  for (int thread = 0; thread < pool.threads(); ++thread) {
+    std::int64_t task = pool.begin_of(tasks, thread);
+    auto matrix = matrices.begin();
+    while (matrix != matrices.end() && task >= (*matrix)->panels())
+      task -= (*matrix++)->panels();
+    first.push_back(matrix == matrices.end() ? std::span<const std::uint8_t>{} : (*matrix)->kept_from(task, kAhead));
+  }
+  return first;
+}
+
+// Behind the last products come the next token's first.
+void look_ahead(const Graph& graph, const ThreadPool& pool, Plan& plan) {
+  plan.ahead.resize(graph.stages.size());
+  std::vector<std::size_t> multiplying;
+  for (std::size_t i = 0; i < graph.stages.size(); ++i) {
+    if (multiplies(graph.stages[i].operation) && (!std::holds_alternative<Linear>(graph.stages[i].operation) || !plan.together[i].empty()))
+      multiplying.push_back(i);
+  }
+  for (std::size_t i = 0; i < multiplying.size(); ++i)
+    plan.ahead[multiplying[i]] = first_panels(products_of(graph, plan, multiplying[(i + 1) % multiplying.size()]), pool);
+}
+
 // The projection that a stage's values (its third input) are parts of.
 const Matrix* values_of(const Graph& graph, const Stage& stage, const Plan& plan) {
   if (!std::holds_alternative<Attend>(stage.operation)) return nullptr;
@@ -132,7 +173,7 @@ const Matrix* values_of(const Graph& graph, const Stage& stage, const Plan& plan
 
 }  // namespace
 
-Plan make_plan(const BoundGraph& network, Activations activations, const Kernels& kernels) {
+Plan make_plan(const BoundGraph& network, Activations activations, const Kernels& kernels, const ThreadPool& pool) {
   const Graph& graph = network.graph;
   Plan plan;
   plan.matrices.resize(graph.params.size());
@@ -155,6 +196,7 @@ Plan make_plan(const BoundGraph& network, Activations activations, const Kernels
     weight->release();
   share_tables(graph, plan);
   group_linears(graph, plan);
+  look_ahead(graph, pool, plan);
   return plan;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,9 +22,12 @@ struct Plan {
   // By stage: the matrix that attention's values come from; null elsewhere, and where none is found. What it is multiplied with
   // decides whether attention rounds too.
   std::vector<const Matrix*> values_from;
+  // By stage and thread: of the panels of the products that follow, the first that the thread multiplies with; none where that is decided on
+  // the way (experts).
+  std::vector<std::vector<std::span<const std::uint8_t>>> ahead;
   std::optional<std::string> refusal;               // names the first stage that cannot run
 };
 
-Plan make_plan(const BoundGraph& network, Activations activations, const Kernels& kernels);
+Plan make_plan(const BoundGraph& network, Activations activations, const Kernels& kernels, const ThreadPool& pool);
 
 }  // namespace plumb::cpu

@@ -70,6 +70,16 @@ void KeyValueBlocks::keep(const Kernels& kernels, std::int64_t position, std::in
                 .block = values(block, head)});
 }
 
+void KeyValueBlocks::ask_for(std::int64_t position, std::int64_t head) const {
+  const auto ask = [](const std::uint8_t* from, std::int64_t bytes) {
+    for (std::int64_t at = 0; at < bytes; at += 64)
+      __builtin_prefetch(from + at, 1, 2);
+  };
+  const std::int64_t block = position / kKeyBlock;
+  ask(keys(block, head), cache_block_bytes(type_, kind_.key_dim));  // by channel: each has all positions
+  ask(values(block, head), cache_block_bytes(type_, kind_.value_dim) * (position % kKeyBlock + 1) / kKeyBlock);
+}
+
 void KeyValueBlocks::forget_before(std::int64_t position) {
   for (; (forgotten_ + 1) * kKeyBlock <= position && forgotten_ < blocks(); ++forgotten_)
     blocks_[static_cast<std::size_t>(forgotten_)] = nullptr;

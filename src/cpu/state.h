@@ -27,6 +27,8 @@ class KeyValueBlocks {
   void grow(std::int64_t count);
   // One head's keys [key_dim] and values [value_dim] at a position below length(). Heads may be kept by several threads.
   void keep(const Kernels& kernels, std::int64_t position, std::int64_t head, const float* keys, const float* values);
+  // Asks memory for what keep() writes of a head at a position, and attention then reads beside it.
+  void ask_for(std::int64_t position, std::int64_t head) const;
   // Blocks all of whose positions are below `position` are never read again.
   void forget_before(std::int64_t position);
   CacheType type() const { return type_; }

@@ -22,6 +22,7 @@ struct Task {
   std::int64_t kv_head;
   std::int64_t row;   // of the pass
   std::int64_t rows;
+  bool keeps;  // what is attended to is not in the cache yet, and no other task attends to it
 };
 
 // [rows, heads, keys] for one sequence, or nothing.
@@ -55,6 +56,19 @@ std::int64_t query_head(const Attend& op, std::int64_t kv_head, std::int64_t i, 
   return op.groups == HeadGroups::kRepeat ? kv_head * group + i : i * kv_heads + kv_head;
 }
 
+// Into the cache, which has room for them: the keys and values that heads [begin, end) have of a segment's rows.
+void keep(const Operands& operands, const Context& context, const Segment& segment, std::int64_t begin, std::int64_t end) {
+  const Array& k = *operands.inputs[1];
+  const Array& v = *operands.inputs[2];
+  auto& held = operands.state<KeyValueBlocks>(segment);
+  for (std::int64_t head = begin; head < end; ++head) {
+    for (std::int64_t i = 0; i < segment.rows; ++i) {
+      const std::int64_t t = segment.first + i;
+      held.keep(*context.kernels, segment.position + i, head, k.row(t) + head * k.shape[2], v.row(t) + head * v.shape[2]);
+    }
+  }
+}
+
 void run_task(const Attend& op, const Operands& operands, const Context& context, const Task& task,
               Array& out, Matrices& matrices) {
   const Array& q = *operands.inputs[0];
@@ -63,6 +77,10 @@ void run_task(const Attend& op, const Operands& operands, const Context& context
   const std::int64_t group = heads / kv_heads;
   const Segment& segment = context.segments[task.segment];
   const auto& held = operands.state<KeyValueBlocks>(segment);
+  if (task.keeps) {
+    held.ask_for(segment.position, task.kv_head);
+    keep(operands, context, segment, task.kv_head, task.kv_head + 1);
+  }
   std::vector<const float*> queries;
   std::vector<float*> outputs;
   std::vector<std::int64_t> first;
@@ -112,23 +130,6 @@ void run_task(const Attend& op, const Operands& operands, const Context& context
           .probabilities = matrices.there() ? probabilities.data() : nullptr});
 }
 
-// The segment's keys and values behind those that its sequence holds.
-void keep(const Operands& operands, const Context& context, const Segment& segment) {
-  const Array& k = *operands.inputs[1];
-  const Array& v = *operands.inputs[2];
-  auto& held = operands.state<KeyValueBlocks>(segment);
-  held.grow(segment.rows);
-  for_rows(context, k.shape[1], segment.rows * (k.shape[2] + v.shape[2]) * 4, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t head = begin; head < end; ++head) {
-      for (std::int64_t i = 0; i < segment.rows; ++i) {
-        const std::int64_t t = segment.first + i;
-        held.keep(*context.kernels, segment.position + i, head, k.row(t) + head * k.shape[2],
-                  v.row(t) + head * v.shape[2]);
-      }
-    }
-  });
-}
-
 }  // namespace
 
 Outputs run(const Attend& op, const Operands& operands, const Context& context) {
@@ -143,12 +144,18 @@ Outputs run(const Attend& op, const Operands& operands, const Context& context) 
   for (std::size_t s = 0; s < context.segments.size(); ++s) {
     const Segment& segment = context.segments[s];
     auto& held = operands.state<KeyValueBlocks>(segment);
-    keep(operands, context, segment);
+    held.grow(segment.rows);
+    // Of few rows, those who attend to a head keep it first, into lines that they read anyway.
+    const bool together = segment.rows <= tokens;
+    if (!together) {
+      for_rows(context, kv_heads, segment.rows * (k.shape[2] + v.shape[2]) * 4,
+               [&](std::int64_t begin, std::int64_t end) { keep(operands, context, segment, begin, end); });
+    }
     if (op.window) held.forget_before(segment.position + 1 - *op.window);
     keys = std::max(keys, held.length());
     for (std::int64_t row = 0; row < segment.rows; row += tokens) {
       for (std::int64_t h = 0; h < kv_heads; ++h)
-        tasks.push_back({s, h, segment.first + row, std::min(tokens, segment.rows - row)});
+        tasks.push_back({s, h, segment.first + row, std::min(tokens, segment.rows - row), together});
     }
   }
   Matrices matrices = matrices_for(operands, context, keys);
