@@ -40,8 +40,8 @@ std::optional<std::string> literal(std::string_view source, std::size_t& at) {
   return std::nullopt;
 }
 
-// The literal that `{{ 'literal' }}` at `at` prints; nothing where something else stands there, or more than it.
-std::optional<std::string> printed(std::string_view source, std::size_t at) {
+// The literal that `{{ 'literal' }}` at `at` prints; nothing where something else stands there, or more than it. `at` is left behind it.
+std::optional<std::string> printed(std::string_view source, std::size_t& at) {
   if (source.substr(at, 2) != "{{") return std::nullopt;
   at += 2;
   if (at < source.size() && (source[at] == '-' || source[at] == '+')) ++at;
@@ -49,7 +49,23 @@ std::optional<std::string> printed(std::string_view source, std::size_t at) {
   auto text = literal(source, at);
   at = skip_blank(source, at);
   if (at < source.size() && source[at] == '-') ++at;
-  return source.substr(at, 2) == "}}" ? text : std::nullopt;
+  if (source.substr(at, 2) != "}}") return std::nullopt;
+  at += 2;
+  return text;
+}
+
+// Whether what was printed up to `at` is all that its `if` prints.
+bool ends_block(std::string_view source, std::size_t at) {
+  const bool taken = at >= 3 && source.substr(at - 3, 3) == "-}}";  // the blanks behind it are
+  std::size_t tag = skip_blank(source, at);
+  if (source.substr(tag, 2) != "{%") return false;
+  const bool stripped = source.substr(tag, 3) == "{%-";
+  if (tag != at && !taken && !stripped) return false;
+  tag = skip_blank(source, tag + (stripped ? 3 : 2));
+  if (source.substr(tag, 5) != "endif") return false;
+  const auto end = source.find("%}", tag);
+  // Behind it another block may print: none but the end, and blanks, is certain.
+  return end != std::string_view::npos && skip_blank(source, end + 2) == source.size();
 }
 
 // The tags of a template, from its beginning: each byte is looked at once, however many tags and texts a stranger puts there.
@@ -88,13 +104,18 @@ TemplateConstants read_template(std::string_view source) {
   if (const auto asked = source.rfind(kAsked); asked != std::string_view::npos) {
     std::size_t at = skip_blank(source, asked + kAsked.size());
     if (at < source.size() && source[at] == '-') ++at;
-    if (source.substr(at, 2) == "%}") constants.answer = printed(source, skip_blank(source, at + 2)).value_or("");
+    if (source.substr(at, 2) == "%}") {
+      at = skip_blank(source, at + 2);
+      constants.answer = printed(source, at).value_or("");
+      constants.answer_ends = !constants.answer.empty() && ends_block(source, at);
+    }
     if (constants.answer.size() > kLongestConstant) constants.answer.clear();
   }
   Tags tags(source);
   // A system text that is printed whole: its first line names the role, the rest are words.
   for (auto at = source.find("{{"); at != std::string_view::npos; at = source.find("{{", at + 2)) {
-    const auto text = printed(source, at);
+    std::size_t end = at;
+    const auto text = printed(source, end);
     const auto line = text ? text->find('\n') : std::string::npos;
     if (line == std::string::npos || line < 6 || line >= kLongestConstant || text->compare(line - 6, 6, "system") != 0 || !tags.without_system(at)) continue;
     const std::string_view words = without_end(std::string_view(*text).substr(line + 1));
@@ -113,7 +134,13 @@ std::optional<PromptFault> judge_rendered(const TemplateConstants& constants, st
   const auto words = said.empty() ? std::string_view::npos : rendered.rfind(said);
   const std::string_view rest = words == std::string_view::npos ? rendered : rendered.substr(words + said.size());
   const auto begins = rest.rfind(answer);
-  if (begins != std::string_view::npos) return std::nullopt;
+  if (begins != std::string_view::npos) {
+    // Words behind it are an answer that was begun (a prefill); blanks alone are nobody's words.
+    const std::string_view more = rest.substr(begins + answer.size());
+    if (constants.answer_ends && !more.empty() && more.find_first_not_of(kBlank) == std::string_view::npos)
+      return PromptFault{"blanks stand behind the words that begin an answer", answer};
+    return std::nullopt;
+  }
   if (rest.ends_with(without_end(answer)))
     return PromptFault{"the rendered prompt's last line break is lost: the answer begins elsewhere", answer};
   return PromptFault{"the rendered prompt ends without the words that begin an answer (add_generation_prompt)", answer};

@@ -9,6 +9,7 @@ namespace plumb {
 
 struct TemplateConstants {
   std::string answer;  // printed first where add_generation_prompt is true: "<|im_start|>assistant\n"; "" when it is no constant
+  bool answer_ends = false;   // nothing else may be printed behind it
   std::string system_header;  // of a system text that is a constant: "<|im_start|>system\n"; "" when there is none
 };
 

@@ -105,8 +105,9 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
   const TraceManifest& manifest = view.manifest();
   const AlignedTrace& aligned = view.aligned();
   Checker& checker = view.checker();
-  const RungResult prompt = check_prompt(model, chosen.prompt);
-  const RungResult tokens = check_token_ids(model, chosen.prompt);
+  const TraceManifest said = with_rendered(model, chosen.prompt);
+  const RungResult prompt = check_prompt(model, said);
+  const RungResult tokens = check_token_ids(model, said, prompt.findings.empty());
   if (!chosen.note.empty()) diagnosis.not_observed.push_back(chosen.note);
   diagnosis.not_observed.insert(diagnosis.not_observed.end(), view.misfits().begin(), view.misfits().end());
   for (const std::string& name : aligned.unmatched())

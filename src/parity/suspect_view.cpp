@@ -63,6 +63,13 @@ bool prefers_cut(const SuspectView& with, const SuspectView& without) {
   return without.padding().left > 0 || (chooses_from_the_last_row(without) && !chooses_from_the_last_row(with));
 }
 
+// Whether what may be padding is a stop id that an engine put behind its prompt, and answered: the tokens are wrong, not the mask.
+bool is_appended_stop(const Model& model, const SuspectView& whole, const Padding& padding) {
+  const auto& ids = whole.manifest().token_ids;
+  const bool stops = !ids.empty() && std::ranges::find(model.stop_ids, ids.back()) != model.stop_ids.end();
+  return padding.right == 1 && stops && chooses_from_the_last_row(whole);
+}
+
 Finding padding_attended(const Check& check, const Check& right, const Padding& padding) {
   Finding finding;
   finding.stage = check.stage;
@@ -140,6 +147,10 @@ ChosenView choose_view(const Model& model, const Trace& trace, const std::functi
   const bool attention = std::ranges::any_of(whole->checks(), [&](const Check& check) { return attends(model.network, check); });
   const Check* told = best->padding().known && best->padding().in_ids ? told_by(*whole, *best) : nullptr;
   const bool attended = told != nullptr && (with.better_than(without) || (attention && attends(model.network, *told)));
+  if (attended && is_appended_stop(model, *whole, best->padding())) {
+    chosen.view = std::move(whole);
+    return chosen;
+  }
   if (attended) {
     const auto right = std::find_if(whole->checks().begin(), whole->checks().end(), [&](const Check& other) {
       return other.step == told->step && other.stage == told->stage;
