@@ -2,8 +2,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -124,6 +126,33 @@ TEST(ThreadPool, WhatIsAskedForAheadMayBeAnywhere) {
     pool.for_rows(10, [&](std::int64_t begin, std::int64_t end) { sum += end - begin; });
   }
   EXPECT_EQ(sum, 1000);
+}
+
+TEST(ThreadPool, WhatWorkThrowsReachesTheCallerOnceAllHaveStopped) {
+  ThreadPool pool(4);
+  const auto caller = std::this_thread::get_id();
+  for (const bool by_caller : {true, false}) {
+    for (int call = 0; call < 100; ++call) {
+      std::atomic<bool> thrown = false;
+      std::atomic<int> working = 0;
+      const auto work = [&](std::int64_t, std::int64_t) {
+        if ((std::this_thread::get_id() == caller) == by_caller) {
+          thrown = true;
+          throw std::bad_alloc();
+        }
+        ++working;
+        while (!thrown)
+          std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::microseconds(10));
+        --working;
+      };
+      EXPECT_THROW(pool.for_rows(1000, work), std::bad_alloc);
+      EXPECT_EQ(working, 0);
+    }
+    std::atomic<std::int64_t> rows = 0;
+    pool.for_rows(1000, [&](std::int64_t begin, std::int64_t end) { rows += end - begin; });
+    EXPECT_EQ(rows, 1000);
+  }
 }
 
 }  // namespace

@@ -9,8 +9,10 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace plumb {
@@ -97,9 +99,23 @@ struct ThreadPool::Shared {
   const std::function<void(std::int64_t, std::int64_t)>* work = nullptr;
   std::vector<Share> shares;  // by thread, the caller's first
   std::vector<Ahead> ahead;   // by thread
+  std::exception_ptr failure;  // what work threw first; changed under the mutex
 
+  // An exception must not leave a worker, nor the caller while others still work on what it would unwind.
   void take_pieces(std::size_t thread) {
     inside_pool = true;
+    try {
+      work_on_pieces(thread);
+    } catch (...) {
+      for (Share& share : shares)
+        share.next = share.end;
+      const std::lock_guard lock(mutex);
+      if (failure == nullptr) failure = std::current_exception();
+    }
+    inside_pool = false;
+  }
+
+  void work_on_pieces(std::size_t thread) {
     for (std::size_t i = 0; i < shares.size(); ++i) {
       Share& share = shares[(thread + i) % shares.size()];
       std::int64_t begin = share.next.load();
@@ -110,7 +126,6 @@ struct ThreadPool::Shared {
         begin = share.next.load();
       }
     }
-    inside_pool = false;
   }
 
   // Whether the worker that joined call `seen` before is now one of those that work on another.
@@ -195,9 +210,11 @@ void ThreadPool::for_rows(std::int64_t rows,
   shared_->take_pieces(0);
   // Those who come now find nothing: a worker that the system lets wait must not hold up all others.
   const auto finished = [&] { return nobody_works(shared_->gate.load()); };
-  if (nobody_works(shared_->gate.fetch_and(~kOpen)) || look_for(finished, [] {})) return;
-  std::unique_lock lock(shared_->mutex);
-  shared_->done.wait(lock, finished);
+  if (!nobody_works(shared_->gate.fetch_and(~kOpen)) && !look_for(finished, [] {})) {
+    std::unique_lock lock(shared_->mutex);
+    shared_->done.wait(lock, finished);
+  }
+  if (shared_->failure != nullptr) std::rethrow_exception(std::exchange(shared_->failure, nullptr));
 }
 
 }  // namespace plumb

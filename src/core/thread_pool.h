@@ -19,7 +19,7 @@ class ThreadPool {
 
   int threads() const;
 
-  // Calls work(begin, end) on disjoint pieces that cover [0, rows), and returns when all are done.
+  // Calls work(begin, end) on disjoint pieces that cover [0, rows), and returns when all are done. What work throws is then thrown here.
   void for_rows(std::int64_t rows, const std::function<void(std::int64_t, std::int64_t)>& work);
 
   // The row of so many with which a thread of [0, threads()) begins; of threads(), `rows`. Rows that other threads do not come to it
