@@ -27,6 +27,11 @@ void add_where_it_applies(const BoundGraph& network, int index, std::vector<Hypo
   if (hypothesis.apply(network, index, 0, probe)) list.push_back(std::move(hypothesis));
 }
 
+bool same_shapes(const BoundGraph& network, const std::vector<int>& a, const std::vector<int>& b) {
+  const auto shape_of = [&](int param) { return network.graph.params[static_cast<std::size_t>(param)].shape; };
+  return std::ranges::equal(a, b, {}, shape_of, shape_of);
+}
+
 Outputs run_with_input(const Stage& stage, const StageOperands& operands, const StageContext& context, std::size_t input,
                        const Tensor& values) {
   StageOperands other = operands;

@@ -51,6 +51,9 @@ Hypothesis scaling(CauseName name, Range range,
 // Adds it where it changes something at this stage.
 void add_where_it_applies(const BoundGraph& network, int index, std::vector<Hypothesis>& list, Hypothesis hypothesis);
 
+// Whether two lists of parameters have the same shapes, one by one: only then may one stand for the other.
+bool same_shapes(const BoundGraph& network, const std::vector<int>& a, const std::vector<int>& b);
+
 // The stage with other values in place of one operand.
 Outputs run_with_input(const Stage& stage, const StageOperands& operands, const StageContext& context, std::size_t input,
                        const Tensor& values);

@@ -18,13 +18,6 @@ int in_layer(const BoundGraph& network, int index, int layer) {
   return place == stages.end() ? -1 : static_cast<int>(place - stages.begin());
 }
 
-bool same_shapes(const BoundGraph& network, const std::vector<int>& a, const std::vector<int>& b) {
-  return std::ranges::equal(a, b, [&](int x, int y) {
-    const auto& params = network.graph.params;
-    return params[static_cast<std::size_t>(x)].shape == params[static_cast<std::size_t>(y)].shape;
-  });
-}
-
 // Which other layer, told from the own one.
 struct Other {
   const char* words;

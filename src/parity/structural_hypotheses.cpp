@@ -6,6 +6,7 @@
 
 #include "graph/builder.h"
 #include "parity/changed_weights.h"
+#include "parity/computing.h"
 #include "parity/hypothesis.h"
 
 namespace plumb {
@@ -153,7 +154,7 @@ bool swap_projections(const BoundGraph& network, int index, double, Patch& patch
     if (gate != index && up != index) continue;
     const Stage& a = stage_at(network, gate);
     const Stage& b = stage_at(network, up);
-    if (gate == up || a.params.empty() || a.params.size() != b.params.size()) return false;
+    if (gate == up || a.params.empty() || !same_shapes(network, a.params, b.params)) return false;
     patched_stage(network, gate, patch).params = b.params;
     patched_stage(network, up, patch).params = a.params;
     return true;
@@ -164,6 +165,8 @@ bool swap_projections(const BoundGraph& network, int index, double, Patch& patch
 bool swap_gate_inputs(const BoundGraph& network, int index, double, Patch& patch) {
   Stage& stage = patched_stage(network, index, patch);
   if (!std::holds_alternative<Gated>(stage.operation)) return false;
+  // A gate of one number for each token fits only its own place.
+  if (network.graph.output(stage.inputs[0]).shape != network.graph.output(stage.inputs[1]).shape) return false;
   std::swap(stage.inputs[0], stage.inputs[1]);
   return true;
 }
@@ -434,7 +437,7 @@ std::vector<Hypothesis> structural_hypotheses(const BoundGraph& network, int ind
     list.push_back(
         structural("50", "clamp.present", "the clamp is left out", true, false, leave_out<Clamp>));
   }
-  if (std::holds_alternative<Gated>(stage.operation)) {
+  if (Patch probe; swap_gate_inputs(network, index, 0, probe)) {
     list.push_back(structural("15", "gated.order", "gate and up are exchanged",
                               std::string("gate, up"), std::string("up, gate"), swap_gate_inputs));
   }
