@@ -290,7 +290,10 @@ Tensor Checker::reported(const Check& check, const Tensor& computed) const {
     return computed;
   const std::int64_t first = computed.tokens() - held.tokens();
   if (first < 0) return computed;
-  Tensor result(held.shape);
+  // Rows over keys may be of another width than the suspect's.
+  Shape shape = check.reported == Reported::kValues ? computed.shape : held.shape;
+  shape[0] = held.tokens();
+  Tensor result(std::move(shape));
   for (std::int64_t t = 0; t < held.tokens(); ++t) {
     const auto row = computed.row(first + t);
     if (check.reported == Reported::kValues) {

@@ -40,13 +40,15 @@ void bias_hypotheses(std::vector<Hypothesis>& list) {
       {"53", "experts.bias_place", "the experts' down bias is not weighted", std::string("inside"), std::string("outside")},
       [](const Stage& s, const StageOperands& operands, const StageContext& context) {
         constexpr std::size_t kPerExpert = 6;  // gate, up and down, each with its bias
+        const auto experts = static_cast<double>(std::get<Experts>(s.operation).experts);
         Outputs y = run_stage(s, operands, context);
         const Tensor& ids = *operands.inputs[1];
         const Tensor& weights = *operands.inputs[2];
         for (std::int64_t t = 0; t < ids.tokens(); ++t) {
           for (std::size_t i = 0; i < ids.row(t).size(); ++i) {
-            const auto expert = static_cast<std::size_t>(ids.row(t)[i]);
-            const auto bias = reference::read_vector(*operands.weights.at(expert * kPerExpert + 5), context.numerics);
+            const double id = ids.row(t)[i];
+            if (!(id >= 0 && id < experts)) continue;  // what a trace says may be anything
+            const auto bias = reference::read_vector(*operands.weights[static_cast<std::size_t>(id) * kPerExpert + 5], context.numerics);
             for (std::size_t d = 0; d < bias.size(); ++d)
               y[0].row(t)[d] += (1 - weights.row(t)[i]) * bias[d];
           }
@@ -128,8 +130,9 @@ void table_hypotheses(std::vector<Hypothesis>& list) {
                           [token = std::move(token)](const Stage& s, const StageOperands& operands, const StageContext& context) {
                             if (operands.inputs.size() < 2) return run_stage(s, operands, context);
                             Tensor tokens = *operands.inputs[1];
+                            const auto last = static_cast<double>(operands.weights.back()->rows() - 1);
                             for (std::size_t t = 0; t < tokens.data.size(); ++t)
-                              tokens.data[t] = token(*operands.inputs[1], t);
+                              tokens.data[t] = std::min(token(*operands.inputs[1], t), last);
                             return run_with_input(s, operands, context, 1, tokens);
                           }));
   };
