@@ -318,7 +318,8 @@ std::vector<double> Checker::row_errors(const Check& check) {
   return value.shape == held.shape ? plumb::row_errors(held, value) : std::vector<double>{};
 }
 
-std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) {
+// What was reported of a value, and what is recomputed for it; neither judged nor compared.
+std::optional<Check> Checker::unjudged(std::size_t step, Value value, Reported as) {
   const auto held = report(step, value, as);
   if (!held) return std::nullopt;
   auto span = exact_.span_of(step, value);
@@ -336,6 +337,23 @@ std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) 
               .fails = false};
   check.reported = as;
   check.profile = arithmetic_.profiles.front();
+  return check;
+}
+
+std::optional<Residual> Checker::apart(std::size_t step, Value value, Reported as) {
+  const auto check = unjudged(step, value, as);
+  if (!check) return std::nullopt;
+  const Tensor ours = reported(*check, exact_.computed(step, value));
+  if (ours.shape != suspect(*check).shape) return std::nullopt;
+  return compared(*check, exact_);
+}
+
+std::optional<Check> Checker::check(std::size_t step, Value value, Reported as) {
+  auto made = unjudged(step, value, as);
+  if (!made) return std::nullopt;
+  Check& check = *made;
+  const auto held = report(step, value, as);
+  const Stage& stage = network_.graph.stages[static_cast<std::size_t>(value.stage)];
   const Tensor exact = reported(check, exact_.computed(step, value));
   const bool still = std::holds_alternative<Collect>(stage.operation) &&
                      stands_still(*held, exact, exact_.computed(step, stage.inputs[0]).tokens());

@@ -58,6 +58,12 @@ class Checker {
   // The check of one output in one step; nothing when it was not captured, or in a shape that is not the stage's.
   std::optional<Check> check(std::size_t step, Value value, Reported reported);
 
+  // The residual that check() would have, without its budget.
+  std::optional<Residual> apart(std::size_t step, Value value, Reported reported);
+  // Every row of our output, in the formula; the stages that are recomputed for it.
+  const Tensor& exact(std::size_t step, Value value) { return exact_.computed(step, value); }
+  std::vector<int> span_of(std::size_t step, Value value) { return exact_.span_of(step, value); }
+
   // The residual of one check under a patch.
   Residual under(const Check& check, const Patch& patch);
   // What a right engine under the patch may be off by at the check.
@@ -87,6 +93,7 @@ class Checker {
   friend class Trial;
   using Key = std::tuple<std::size_t, int, int, Reported>;
 
+  std::optional<Check> unjudged(std::size_t step, Value value, Reported reported);
   double budget(const Check& check, const Tensor& exact, const Tensor& rounded) const;
   Recompute& run_in(Precision profile);
   void choose_profile(Check& check);

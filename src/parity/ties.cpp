@@ -7,18 +7,26 @@
 #include <utility>
 
 #include "parity/captured_views.h"
+#include "parity/checks.h"
 #include "parity/choices.h"
-#include "parity/recompute.h"
 
 namespace plumb {
 namespace {
 
+// What an index chose is left out: our own choices are compared, by the rule.
 class Under final : public CapturedView {
  public:
-  Under(const Captured& own, Ties ties) : CapturedView(own), ties_(ties) {}
+  Under(const Captured& own, const BoundGraph& network, Ties ties) : CapturedView(own), network_(network), ties_(ties) {}
   Ties ties() const override { return ties_; }
+  std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override {
+    const bool choice = std::ranges::any_of(network_.graph.stages, [&](const Stage& other) {
+      return std::holds_alternative<Index>(other.operation) && other.outputs[kChoice].name == stage;
+    });
+    return choice ? nullptr : CapturedView::value(step, stage);
+  }
 
  private:
+  const BoundGraph& network_;
   Ties ties_;
 };
 
@@ -27,11 +35,11 @@ bool same_set(std::span<const double> a, std::span<const double> b) {
   return std::ranges::is_permutation(a, b);
 }
 
-double squares_between(std::span<const double> a, std::span<const double> b) {
-  double sum = 0;
-  for (std::size_t i = 0; i < a.size(); ++i)
-    sum += (a[i] - b[i]) * (a[i] - b[i]);
-  return sum;
+std::int64_t common_entries(const Tensor& a, const Tensor& b) {
+  std::int64_t count = 0;
+  for (std::int64_t t = 0; t < a.tokens(); ++t)
+    count += std::ranges::count_if(a.row(t), [&](double entry) { return std::ranges::find(b.row(t), entry) != b.row(t).end(); });
+  return count;
 }
 
 // Whether the passes feed known ids in order from position 0 on, so that no length is more than there are ids.
@@ -79,38 +87,38 @@ Ties ties_of(const BoundGraph& network, const Captured& captured, ThreadPool& po
   const auto& stages = network.graph.stages;
   const bool indexed = std::ranges::any_of(stages, [](const Stage& stage) { return std::holds_alternative<Index>(stage.operation); });
   if (!indexed || !begins_and_follows(captured)) return Ties::kLowest;
-  // Where choices were captured, each is judged by its scores, and those are taken that the suspect made.
-  const bool told = std::ranges::any_of(stages, [&](const Stage& stage) {
-    return std::holds_alternative<Index>(stage.operation) && captured.value(0, stage.outputs[kChoice].name) != nullptr;
-  });
-  if (told) return Ties::kLowest;
-  const Under by_lowest(captured, Ties::kLowest);
-  const Under by_torch(captured, Ties::kTorch);
-  const Patch nothing;
-  Recompute lowest(network, by_lowest, Numerics(Precision::kFp64), pool, nothing);
-  Recompute torch(network, by_torch, Numerics(Precision::kFp64), pool, nothing);
+  // Only residuals are asked for, in exact arithmetic.
+  const Arithmetic exact{.type = SuspectType::kFloat32, .formula = Precision::kFp64, .profiles = {Precision::kFp64}};
+  const Under by_lowest(captured, network, Ties::kLowest);
+  const Under by_torch(captured, network, Ties::kTorch);
+  Checker lowest(network, by_lowest, exact, pool);
+  Checker torch(network, by_torch, exact, pool);
   for (int index = 0; index < static_cast<int>(stages.size()); ++index) {
     if (!std::holds_alternative<Index>(stages[static_cast<std::size_t>(index)].operation)) continue;
-    const Tensor& a = lowest.computed(0, {index, kChoice});
-    const Tensor& b = torch.computed(0, {index, kChoice});
-    std::int64_t first = 0;  // token at which the two choose otherwise
-    while (first < a.tokens() && same_set(a.row(first), b.row(first)))
-      ++first;
-    if (first == a.tokens()) continue;
+    const Tensor& a = lowest.exact(0, {index, kChoice});
+    const Tensor& b = torch.exact(0, {index, kChoice});
+    std::int64_t token = 0;
+    while (token < a.tokens() && same_set(a.row(token), b.row(token)))
+      ++token;
+    if (token == a.tokens()) continue;
+    // A choice that was captured says so itself; the rule is then for what is run from the ids alone.
+    if (const auto held = captured.value(0, stages[static_cast<std::size_t>(index)].outputs[kChoice].name)) {
+      if (held->values.shape != a.shape) continue;
+      const auto by_number = common_entries(held->values, a);
+      const auto by_search = common_entries(held->values, b);
+      if (by_number != by_search) return by_number > by_search ? Ties::kLowest : Ties::kTorch;
+      continue;
+    }
     for (int reader = index + 1; reader < static_cast<int>(stages.size()); ++reader) {
       const Value value{reader, 0};
-      const auto held = lowest.captured(0, value);
-      if (!held || !network.graph.output(value).per_token || !std::ranges::binary_search(lowest.span_of(0, value), index)) continue;
-      const Tensor& from_lowest = lowest.computed(0, value);
-      const Tensor& from_torch = torch.computed(0, value);
-      if (held->values.shape != from_lowest.shape || held->values.shape != from_torch.shape) continue;
-      double to_lowest = 0;
-      double to_torch = 0;
-      for (std::int64_t t = first; t < held->values.tokens(); ++t) {
-        to_lowest += squares_between(held->values.row(t), from_lowest.row(t));
-        to_torch += squares_between(held->values.row(t), from_torch.row(t));
+      if (!network.graph.output(value).per_token || !std::ranges::binary_search(lowest.span_of(0, value), index)) continue;
+      for (const Reported as : {Reported::kValues, Reported::kLogprobs}) {
+        if (as == Reported::kLogprobs && reader != network.graph.logits.stage) continue;
+        const auto to_lowest = lowest.apart(0, value, as);
+        const auto to_torch = torch.apart(0, value, as);
+        if (to_lowest && to_torch && to_lowest->relative_l2 != to_torch->relative_l2)
+          return to_lowest->relative_l2 < to_torch->relative_l2 ? Ties::kLowest : Ties::kTorch;
       }
-      if (to_lowest != to_torch) return to_lowest < to_torch ? Ties::kLowest : Ties::kTorch;
     }
   }
   return Ties::kLowest;

@@ -1,6 +1,6 @@
 """How well the diagnosis does on edited files of transformers: a line for each fault that is not named at its stage, then a count.
 
-    python tests/python/edited_battery.py [--models deepseek_v4,qwen3_5] [--modes all,blocks,logits] [--dtype float32] [--only TEXT] [--show]
+    python tests/python/edited_battery.py [--models deepseek_v4,qwen3_5] [--modes all,blocks,logits,decode,logprobs] [--dtype float32] [--only TEXT] [--show]
 """
 
 import argparse
@@ -14,10 +14,11 @@ import torch
 from batteries import LEAST, diagnose, folder
 from edited_faults import FAULTS
 from edited_models import edited, run
+from independent_traces import add_logprobs
 
 TOKENS, STEPS = 38, 4
 BLOCKS = re.compile(r"(embed|streams|norm|logits|layers\.\d+\.(residual|streams))")
-MODES = ("all", "blocks", "logits")
+MODES = ("all", "blocks", "logits", "decode")
 
 
 def prompt(name):
@@ -44,8 +45,12 @@ def limited(trace, mode):
     less.model = trace.model
     for number, step in enumerate(trace.steps):
         less.add_step(step.count, step.first)
+        if mode == "logprobs":
+            add_logprobs(less, torch.from_numpy(trace[number, "logits"]))
+            continue
         for stage in trace.stages:
-            if (number, stage) in trace and (stage == "logits" or (mode == "blocks" and BLOCKS.fullmatch(stage))):
+            told = number > 0 if mode == "decode" else stage == "logits" or (mode == "blocks" and BLOCKS.fullmatch(stage))
+            if (number, stage) in trace and told:
                 less.add_bits(stage, trace.bits((number, stage)), trace.stored_dtype((number, stage)))
     return less
 

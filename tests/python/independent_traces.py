@@ -36,7 +36,8 @@ def split(stage):
     return (parts[2], parts[1]) if parts[0] == "layers" else (stage, None)
 
 
-def _logprobs(trace, logits):
+def add_logprobs(trace, logits):
+    """Of the 20 largest, as an interface reports them. `logits`: [tokens, vocabulary]."""
     values, ids = logits.float().log_softmax(-1).topk(20, -1)
     trace.add("logprobs.ids", ids.numpy().astype("int32"))
     trace.add("logprobs", values.numpy())
@@ -55,7 +56,7 @@ def trace_of(run, mode, dtype):
     for first, ids, values in zip(run.firsts, run.ids, run.values, strict=True):
         trace.add_step(len(ids), first)
         if mode == "logprobs":
-            _logprobs(trace, values["logits"])
+            add_logprobs(trace, values["logits"])
             continue
         for stage, value in values.items():
             role, layer = split(stage)

@@ -114,17 +114,38 @@ def test_right_runs_raise_no_alarm(plumb_binary, tmp_path, name):
         assert (report["verdict"], report["findings"]) == ("benign", []), (dtype, attention, report["summary"])
 
 
-@pytest.mark.parametrize("mode", ["blocks", "logits"])
-def test_ties_of_an_index_raise_no_alarm(plumb_binary, tmp_path, mode):
-    """Products that relu cuts off are zero to the bit: which block is chosen of two such is torch's to say, and was not captured."""
+TIED = {
+    "chat": "<|im_start|>user\nWhat is 3 + 4?<|im_end|>\n<|im_start|>assistant\n7<|im_end|>\n<|im_start|>user\nWhich month comes after March? Say it in one word, please.<|im_end|>\n",
+    "prose": "The capital of France is Paris. France is a country in Europe. People in France speak French. Paris is the capital of France. The capital of Germany is Berlin. Germany is a country in Europe",
+}
+
+
+def tied(text):
     folder = checkpoints.folder("deepseek_v4")
-    text = "<|im_start|>user\nWhat is 3 + 4?<|im_end|>\n<|im_start|>assistant\n7<|im_end|>\n<|im_start|>user\nWhich month comes after March? Say it in one word, please.<|im_end|>\n"
-    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids
+    return folder, Tokenizer.from_file(str(folder / "tokenizer.json")).encode(TIED[text]).ids
+
+
+@pytest.mark.parametrize(("text", "mode"), [("chat", "blocks"), ("chat", "logits"), ("prose", "logprobs")])
+def test_ties_of_an_index_raise_no_alarm(plumb_binary, tmp_path, text, mode):
+    """Products that relu cuts off are zero to the bit: which block is chosen of two such is torch's to say, and was not captured."""
+    folder, ids = tied(text)
     model = load(folder, torch.float32)
     with package.capture(model, token_ids=ids) as trace:
         run(model, ids, steps=1)
     report = diagnose(plumb_binary, limited(trace, mode), tmp_path / "a.trace", folder)
     assert (report["verdict"], report["findings"]) == ("benign", []), report["summary"]
+
+
+def test_a_fault_beside_ties_of_an_index_is_proved(plumb_binary, tmp_path):
+    """The proof runs the network from the ids alone: it must break ties as the suspect does, whose choices were captured."""
+    folder, ids = tied("prose")
+    model = load(folder, torch.float32)
+    for layer in model.model.layers:
+        layer.attn_hc.hc_sinkhorn_iters = 2
+    with package.capture(model, token_ids=ids) as trace:
+        run(model, ids, steps=1)
+    report = diagnose(plumb_binary, trace, tmp_path / "a.trace", folder)
+    assert [(f["row"], f["found"], f["proved"]) for f in report["findings"]] == [("68", 2, True)], report["summary"]
 
 
 @torch.no_grad()
