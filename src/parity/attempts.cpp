@@ -21,7 +21,8 @@ bool same_cause(const Attempt& a, const Attempt& b) {
 
 bool looks_ahead(const Attempt& attempt) {
   const std::string& field = attempt.hypothesis.field;
-  return field == "attend.future" || field == "attend.sees_nothing" || field == "attend.soft_cap_place";
+  return field == "attend.future" || field == "attend.sees_nothing" || field == "attend.soft_cap_place" ||
+         field.ends_with(".blocks.ahead");
 }
 
 bool most_rows_right(Checker& checker, const Check& check, const Patch& patch) {

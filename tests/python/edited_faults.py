@@ -136,6 +136,7 @@ DEEPSEEK_V4 = [
     Edit("no heavy entries seen", ("62",), r"layers\.\d\.attn\.(scores|probs|context)", ((_HEAVY_SEEN, _HEAVY_SEEN.replace("(position_ids + 1)", "(position_ids * 0)")), ("if seq_len == 1 or compressed_len == 0:", "if compressed_len == 0:"))),
     Edit("sparse entries seen a token early", ("62",), r"layers\.\d\.attn\.selected.*", ((_SPARSE_SEEN, _SPARSE_SEEN.replace("+ 1", "+ 2")),)),
     Edit("sparse entries seen a token late", ("62",), r"layers\.\d\.attn\.selected.*", ((_SPARSE_SEEN, _SPARSE_SEEN.replace("(position_ids + 1)", "position_ids")),)),
+    Edit("sparse entries seen from their first token", ("62",), r"layers\.\d\.attn\.selected.*", ((_SPARSE_SEEN, _SPARSE_SEEN.replace("+ 1", "+ self.compress_rate")),)),
     Edit("all sparse entries seen", ("62",), r"layers\.\d\.attn\.selected.*", ((_SPARSE_SEEN, _SPARSE_SEEN.replace("+ 1", "+ 100000")),)),
     Edit("all entries in sparse layers", ("63",), r"layers\.\d\.attn\.(selected|scores|probs|context).*", ((_TOPK, "top_k = compressed_len"),), hard=True),
     Edit("one entry fewer is chosen", ("63",), r"layers\.\d\.attn\.selected.*", ((_TOPK, "top_k = min(self.index_topk - 1, compressed_len)"),)),

@@ -22,7 +22,7 @@ ALWAYS = {
         "smollm3": ("flags reversed", "counted from one", "every layer rotates"),
     },
     "blocks": {
-        "deepseek_v4": ("19 of 20 Sinkhorn steps", "heads dealt to groups in turn"),
+        "deepseek_v4": ("19 of 20 Sinkhorn steps", "heads dealt to groups in turn", "heavy entries seen from their first token"),
         "qwen3_5": ("key heads tiled",),
         "smollm3": ("counted ahead", "second layer left out"),
     },
@@ -48,6 +48,15 @@ def test_an_edit_is_named(plumb_binary, tmp_path, monkeypatch, name, fault, mode
     _, trace = battery.captured(name, fault.changes)
     report = battery.diagnose(battery.limited(trace, mode), battery.folder(name), tmp_path / "a.trace")
     assert battery.verdict(report, fault, mode) == (True, True), battery.summary(report)
+
+
+def test_what_an_unseen_prompt_left_is_no_finding_of_its_own(plumb_binary, tmp_path, monkeypatch):
+    """Of decode steps alone: what later layers remember was made by the fault in the prompt, which was not captured."""
+    monkeypatch.setattr(batteries, "BINARY", plumb_binary)
+    fault = next(f for f in FAULTS["deepseek_v4"] if f.name == "one entry fewer is chosen")
+    _, trace = battery.captured("deepseek_v4", fault.changes)
+    report = battery.diagnose(battery.limited(trace, "decode"), battery.folder("deepseek_v4"), tmp_path / "a.trace")
+    assert report["findings"] and {f["row"] for f in report["findings"]} <= set(fault.rows), battery.summary(report)
 
 
 @pytest.mark.parametrize("name", FAULTS)
