@@ -10,6 +10,7 @@
 #include "core/thread_pool.h"
 #include "engine/model.h"
 #include "graph/print.h"
+#include "parity/captured_views.h"
 #include "parity/hypothesis.h"
 #include "parity/recompute.h"
 
@@ -83,6 +84,46 @@ std::string kind_of(const BoundGraph& network, int index) {
   for (const Field& field : fields(stage.operation))
     kind += fmt::format(" {}={}", field.name, to_string(field.value));
   return kind;
+}
+
+// The ids of experts, or their weights, and nothing else.
+class Choices final : public CapturedView {
+ public:
+  Choices(const Captured& ids, Recompute& right, Value value) : CapturedView(ids) {
+    for (std::size_t step = 0; step < ids.steps().size(); ++step)
+      values_.push_back(std::make_shared<CapturedValue>(CapturedValue{right.computed(step, value), DType::kF32}));
+  }
+  std::string name;
+  std::shared_ptr<const CapturedValue> value(std::size_t step, std::string_view stage) const override {
+    return stage == name ? values_[step] : nullptr;
+  }
+
+ private:
+  std::vector<std::shared_ptr<const CapturedValue>> values_;
+};
+
+TEST(Choices, OfAnotherNumberOfExpertsDoNotStand) {
+  const auto model = Model::load(fs::path(PLUMB_SOURCE_DIR) / "tests/data/checkpoints/mixtral", {});
+  ASSERT_TRUE(model.ok()) << model.error().message;
+  const BoundGraph& network = model.value().network;
+  const int router = network.graph.find_stage("layers.0.moe.probs");
+  ASSERT_GE(router, 0);
+  ThreadPool pool(1);
+  const Patch nothing;
+  const Ids ids;
+  Recompute right(network, ids, Numerics(Precision::kFp64), pool, nothing);
+  for (const int output : {1, 2}) {
+    Choices captured(ids, right, {router, output});
+    captured.name = network.graph.output({router, output}).name;
+    for (const std::int64_t chosen : {1, 3}) {
+      Patch patch;
+      std::get<Router>(patched_stage(network, router, patch).operation).chosen = chosen;
+      Recompute with(network, captured, Numerics(Precision::kFp64), pool, patch);
+      Recompute without(network, ids, Numerics(Precision::kFp64), pool, patch);
+      const Value out{network.graph.find_stage("layers.0.mlp.out"), 0};
+      EXPECT_EQ(with.computed(1, out).data, without.computed(1, out).data) << captured.name << ", " << chosen;
+    }
+  }
 }
 
 class Hypotheses : public testing::TestWithParam<std::string> {};

@@ -22,6 +22,14 @@ bool fits(const Shape& captured, const Output& output, std::int64_t tokens) {
   return true;
 }
 
+// Of a router under a patch: its ids and weights go together, so what was captured of another number of them stands for neither.
+bool chooses_another_number(const BoundGraph& network, const Patch& patch, Value value) {
+  const auto changed = patch.stages.find(value.stage);
+  if (changed == patch.stages.end() || value.output == 0) return false;
+  const auto* router = std::get_if<Router>(&changed->second.operation);
+  return router != nullptr && network.graph.output(value).shape != Shape{router->chosen};
+}
+
 Tensor rows_from(const Tensor& all, std::int64_t first, std::int64_t count) {
   Shape shape = all.shape;
   shape[0] = count;
@@ -130,6 +138,7 @@ Recompute::Recompute(const Recompute& base, ThreadPool& pool, const Patch& patch
       touched_(std::move(touched)) {}
 
 std::shared_ptr<const CapturedValue> Recompute::captured(std::size_t step, Value value) {
+  if (chooses_another_number(network_, patch(step), value)) return nullptr;
   const auto key = std::make_pair(Key{step, value.stage}, value.output);
   if (const auto* known = known_value(key.first, key.second)) return *known;
   const Output& output = network_.graph.output(value);
