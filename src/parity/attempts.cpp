@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
+#include <string>
 
 namespace plumb {
 
@@ -19,13 +21,19 @@ bool same_cause(const Attempt& a, const Attempt& b) {
          (near || to_string(found_by(a)) == to_string(found_by(b)));
 }
 
-bool looks_ahead(const Attempt& attempt) {
-  const std::string& field = attempt.hypothesis.field;
-  return field == "attend.future" || field == "attend.sees_nothing" || field == "attend.soft_cap_place" ||
-         field.ends_with(".blocks.ahead");
+Patch together(const BoundGraph& network, const std::vector<Attempt>& causes) {
+  Patch patch;
+  std::map<std::string, std::set<int>> done;
+  for (const Attempt& cause : causes) {
+    std::set<int>& stages = done[cause.hypothesis.row + " " + cause.hypothesis.field + "=" + to_string(found_by(cause))];
+    Attempt rest = cause;
+    std::erase_if(rest.scope, [&](int index) { return !stages.insert(index).second; });
+    apply(network, rest, patch);
+  }
+  return patch;
 }
 
-bool most_rows_right(Checker& checker, const Check& check, const Patch& patch) {
+bool most_rows_right(Checker& checker, const Check& check, const Patch& patch, const Patch& base) {
   constexpr double kMost = 0.75;
   const auto right = [&](const Patch& under) {
     const Tensor value = checker.computed(check, under);
@@ -35,14 +43,16 @@ bool most_rows_right(Checker& checker, const Check& check, const Patch& patch) {
     return static_cast<double>(std::ranges::count_if(errors, [&](double error) { return error <= check.budget; })) /
            static_cast<double>(errors.size());
   };
-  return right(patch) >= kMost && right({}) <= 1 - kMost;
+  return right(patch) >= kMost && right(base) <= 1 - kMost;
 }
 
 std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>& scope) {
+  std::set<std::string> roles;
+  for (const int index : scope)
+    roles.insert(role_of(stage_at(network, index)));
   std::vector<int> alike;
-  for (int i = 0; i < static_cast<int>(network.graph.stages.size()); ++i) {
-    const std::string role = role_of(stage_at(network, i));
-    if (std::ranges::any_of(scope, [&](int index) { return role_of(stage_at(network, index)) == role; })) alike.push_back(i);
+  for (int i = 0; i < static_cast<int>(network.graph.stages.size()) && !roles.empty(); ++i) {
+    if (roles.contains(role_of(stage_at(network, i)))) alike.push_back(i);
   }
   return alike;
 }

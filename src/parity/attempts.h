@@ -13,12 +13,13 @@ FieldValue found_by(const Attempt& cause);
 // Whatever the stages at which they are tried.
 bool same_cause(const Attempt& a, const Attempt& b);
 
-// Whether a token depends on later ones under it: no prefix shows what it does.
-bool looks_ahead(const Attempt& attempt);
+// All of the causes, each once at each stage: some exchange what they find there, and would exchange it back.
+Patch together(const BoundGraph& network, const std::vector<Attempt>& causes);
 
 // Whether most rows are right under a cause that rounds, and few are without it. Where a row's sum is rounded, an engine that adds in another
 // order moves a whole row by a step, and a few such rows are most of what is left.
-bool most_rows_right(Checker& checker, const Check& check, const Patch& patch);
+// `base`: what is known besides, part of the patch.
+bool most_rows_right(Checker& checker, const Check& check, const Patch& patch, const Patch& base = {});
 
 // The stages of the same roles in all layers.
 std::vector<int> stages_alike(const BoundGraph& network, const std::vector<int>& scope);

@@ -6,9 +6,12 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "parity/attempts.h"
+#include "parity/causes_beside.h"
 #include "parity/ladder.h"
+#include "parity/look_ahead.h"
 #include "parity/ordered_search.h"
 #include "parity/reported.h"
 #include "parity/structure.h"
@@ -19,7 +22,6 @@ namespace plumb {
 namespace {
 
 constexpr double kGain = 3;           // a cause must bring the residual down by this factor
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 constexpr std::size_t kLongSpan = 6;  // stages; beyond, the ladder comes first
 
 class Explainer {
@@ -41,13 +43,14 @@ class Explainer {
     std::int64_t rejected = 0;
   };
   Outcome search(const Check& check);
-  std::vector<std::vector<Attempt>> look_ahead(const Check& check, bool with_another);
+  Outcome search_beside(const Check& check);
   Outcome choose(const Check& check, const std::vector<std::vector<Attempt>>& sets);
   std::size_t spread(const std::vector<Attempt>& causes, std::size_t from,
                      std::vector<std::string>& stages);
   double total(const std::vector<Attempt>& causes, std::size_t from);
   std::vector<int> scope_in(const Check& check, const Attempt& candidate) const { return stages_concerned(checker_.network(), check, candidate, found_); }
   bool follows_from_found(const Check& check) const;
+  Patch in_all_layers(const std::vector<Attempt>& causes) const;
   bool reaches(const Check& check, const Attempt& candidate);
   bool explains(const Check& check, const Patch& patch, bool rounds);
   void name(const Check& check, const Outcome& outcome, const std::vector<std::string>& stages,
@@ -63,14 +66,16 @@ class Explainer {
   std::vector<bool> explained_;
   std::vector<Attempt> found_;  // with the stages at which they were found
   std::vector<int> unexplained_;  // stages of the findings without a cause
+  Patch base_;                    // what is taken for granted where a cause is looked for
+  std::set<std::size_t> beside_;  // operations at which nothing was found beside what is known
 };
 
 bool Explainer::reaches(const Check& check, const Attempt& candidate) {
   const Residual& r = candidate.residual;
   const double gain = candidate.hypothesis.rounds ? 2 : kGain;
-  Patch patch;  // what a cause does to the values, it does to their rounding
+  Patch patch = base_;  // what a cause does to the values, it does to their rounding
   if (!(r.relative_l2 < check.residual.relative_l2) || !apply(checker_.network(), candidate, patch)) return false;
-  if (candidate.hypothesis.rounds && most_rows_right(checker_, check, patch)) return true;
+  if (candidate.hypothesis.rounds && most_rows_right(checker_, check, patch, base_)) return true;
   if (!(r.relative_l2 * gain < check.residual.relative_l2)) return false;
   if (within(r, check.budget)) return true;
   // What rounds inside is seen in the bits, where an engine's own approximations (of a root, say) move some of them by a whole step.
@@ -88,7 +93,7 @@ double Explainer::total(const std::vector<Attempt>& causes, std::size_t from) {
   for (std::size_t i = from + 1; i < checks_.size(); ++i) {
     const Check& check = checks_[i];
     if (!check.fails || explained_[i] || used[check.step] == kFew) continue;
-    Patch patch;
+    Patch patch = base_;
     bool any = false;
     for (const Attempt& cause : causes) {
       any =
@@ -139,39 +144,15 @@ Explainer::Outcome Explainer::choose(const Check& check,
   return outcome;
 }
 
-// Hypotheses under which a token depends on later ones: no prefix shows what they do. Alone, or beside one other cause.
-std::vector<std::vector<Attempt>> Explainer::look_ahead(const Check& check, bool with_another) {
-  std::vector<std::vector<Attempt>> sets;
-  auto list = search_.candidates(check);
-  std::vector<Attempt> ahead;
-  std::copy_if(list.begin(), list.end(), std::back_inserter(ahead), looks_ahead);
-  const Trial alone(checker_, check, {});
-  search_.measure_all(alone, check.budget, ahead, Search::Effort::kSnaps);
-  std::erase_if(list, [&](const Attempt& other) { return looks_ahead(other) || other.narrow; });
-  // Where that is great work, beside one that brings the residual down by itself.
-  const double most = alone.products() * static_cast<double>(list.size()) < kGreatWork ? kInfinity : kImproves * check.residual.relative_l2;
-  for (const Attempt& attempt : ahead) {
-    if (!with_another && reaches(check, attempt)) sets.push_back({attempt});
-    Patch patch;
-    if (!with_another || attempt.narrow || !sets.empty() || attempt.residual.relative_l2 > most ||
-        !apply(checker_.network(), attempt, patch))
-      continue;
-    auto second = list;
-    search_.measure_all(Trial(checker_, check, patch), check.budget, second,
-                        Search::Effort::kSnaps);
-    for (const Attempt& other : second) {
-      if (reaches(check, other)) sets.push_back({attempt, other});
-    }
-  }
-  return sets;
-}
-
 Explainer::Outcome Explainer::search(const Check& check) {
   if (can_climb(checker_, check) && check.span.size() > kLongSpan) {
+    const auto ahead = [&](bool with_another) {
+      return look_ahead(checker_, search_, check, with_another, [&](const Attempt& candidate) { return reaches(check, candidate); });
+    };
     auto sets = climb(checker_, search_, check, Climb::kSnaps);
-    if (sets.empty()) sets = look_ahead(check, false);
+    if (sets.empty()) sets = ahead(false);
     if (sets.empty()) sets = climb(checker_, search_, check, Climb::kAll);
-    if (sets.empty()) sets = look_ahead(check, true);
+    if (sets.empty()) sets = ahead(true);
     if (sets.empty()) return {};
     Outcome outcome = choose(check, sets);
     outcome.rejected = static_cast<std::int64_t>(search_.candidates(check).size()) -
@@ -219,6 +200,19 @@ Explainer::Outcome Explainer::search(const Check& check) {
   return outcome;
 }
 
+// Asked once of each operation: most often there is nothing beside, and the values follow from what is known.
+Explainer::Outcome Explainer::search_beside(const Check& check) {
+  const std::size_t operation = stage_at(checker_.network(), check.value.stage).operation.index();
+  if (beside_.contains(operation)) return {};
+  base_ = in_all_layers({});
+  const auto sets = causes_beside(checker_, search_, check, base_, found_, [&](const Check& left, const Attempt& candidate) { return reaches(left, candidate); });
+  Outcome outcome;
+  if (!sets.empty()) outcome = choose(check, sets);
+  if (sets.empty()) beside_.insert(operation);
+  base_ = {};
+  return outcome;
+}
+
 // The budget was measured without the cause; where the cause is right, what it leaves is of the budget's size.
 bool Explainer::explains(const Check& check, const Patch& patch, bool rounds) {
   const Residual r = checker_.under(check, patch);
@@ -235,6 +229,20 @@ bool Explainer::follows_from_found(const Check& check) const {
   for (const Attempt& cause : found_)
     at_fault.insert(at_fault.end(), cause.scope.begin(), cause.scope.end());
   return remembers_what_is_of(checker_, check, stages_alike(checker_.network(), at_fault));
+}
+
+// With what was found.
+Patch Explainer::in_all_layers(const std::vector<Attempt>& causes) const {
+  std::vector<Attempt> wide;
+  for (const auto* list : {&found_, &causes}) {
+    for (const Attempt& cause : *list) {
+      const auto covers = [&](const Attempt& other) { return same_cause(other, cause) && std::ranges::includes(other.scope, cause.scope); };
+      if (std::ranges::any_of(wide, covers)) continue;
+      wide.push_back(cause);
+      wide.back().scope = stages_alike(checker_.network(), cause.scope);
+    }
+  }
+  return together(checker_.network(), wide);
 }
 
 // Marks every failing check that the causes explain, and notes where they apply. Returns how many.
@@ -270,14 +278,14 @@ std::size_t Explainer::spread(const std::vector<Attempt>& causes, std::size_t fr
       bool here = i == from || (!applied.empty() && explains(check, patch, rounds));
       // What earlier passes left, where nobody captured them, was computed under the causes as well.
       if (!here && check.step > 0) {
-        Patch before;
         applied.clear();
         for (const Attempt* cause : group) {
+          Patch alone;
           applied.push_back(*cause);
           applied.back().scope = stages_alike(checker_.network(), cause->scope);
-          if (!apply(checker_.network(), applied.back(), before)) applied.pop_back();
+          if (!apply(checker_.network(), applied.back(), alone)) applied.pop_back();
         }
-        here = !applied.empty() && explains(check, before, rounds);
+        here = !applied.empty() && explains(check, in_all_layers(applied), rounds);
       }
       if (applied.empty() || !here) continue;
       explained_[i] = true;
@@ -396,9 +404,7 @@ bool Explainer::explain_report(std::size_t at, Evidence evidence, Explanation& e
       longest = j;
   }
   const Check& check = checks_[longest];
-  Patch so_far;
-  for (const Attempt& cause : found_)
-    apply(checker_.network(), cause, so_far);
+  const Patch so_far = together(checker_.network(), found_);
   const auto cause = find_report_cause(checker_, check, so_far);
   if (!cause) return false;
   evidence.residual_after = cause->residual;
@@ -436,7 +442,8 @@ Explanation Explainer::run() {
                       .logits_before = std::nullopt,
                       .logits_after = std::nullopt};
     if (explain_report(i, evidence, explanation)) continue;
-    const Outcome outcome = search(check);
+    const bool follows = follows_from_found(check);
+    const Outcome outcome = follows ? search_beside(check) : search(check);
     evidence.rejected = outcome.rejected;
     // Behind what nobody knows, a cause that takes much believing is an accident.
     const bool unknown = std::ranges::any_of(
@@ -444,7 +451,7 @@ Explanation Explainer::run() {
     const bool far_fetched = std::ranges::any_of(
         outcome.causes, [](const Attempt& cause) { return complexity(cause) >= 1; });
     if (outcome.causes.empty() || (unknown && far_fetched)) {
-      if (follows_from_found(check)) {
+      if (follows) {
         explained_[i] = true;
         continue;
       }
@@ -456,15 +463,11 @@ Explanation Explainer::run() {
     spread(outcome.causes, i, stages);
     name(check, outcome, stages, evidence, explanation);
   }
-  for (const Attempt& cause : found_)
-    apply(checker_.network(), cause, explanation.patch);
+  explanation.patch = together(checker_.network(), found_);
   for (const Finding& finding : explanation.findings) {
-    Patch alone;
-    for (const Attempt& cause : found_) {
-      if (!finding.row.empty() && cause.hypothesis.field == finding.field)
-        apply(checker_.network(), cause, alone);
-    }
-    explanation.patches.push_back(std::move(alone));
+    std::vector<Attempt> alone = found_;
+    std::erase_if(alone, [&](const Attempt& cause) { return finding.row.empty() || cause.hypothesis.field != finding.field; });
+    explanation.patches.push_back(together(checker_.network(), alone));
   }
   return explanation;
 }

@@ -77,3 +77,22 @@ def test_nothing_is_found_beside_a_fault(tmp_path, form, name, text, row):
     fault = next(f for f in faults.of(name) if f.text == text)
     report = battery.Battery(name, torch.float32, tmp_path / "a.trace").judge([fault], form)[2]
     assert [f["row"] for f in report["findings"]] == [row], battery.summary(report)
+
+
+def decoded(name, tmp_path, *texts):
+    """The findings of a run with these faults, of which the decode steps alone were captured."""
+    run = battery.Battery(name, torch.float32, tmp_path / "a.trace").run([next(f for f in faults.of(name) if f.text == text) for text in texts])
+    report = battery.diagnose(trace_of(run, "decode", torch.float32), battery.folder(name), tmp_path / "a.trace")
+    return [({f["row"], *f["also"]}, f["proved"]) for f in report["findings"]], battery.summary(report)
+
+
+def test_what_an_unseen_prompt_left_is_no_finding_of_its_own(tmp_path):
+    """What all later layers remember of the prompt was made by the same experts."""
+    found, summary = decoded("mixtral", tmp_path, "experts_exchanged")
+    assert len(found) == 1 and "15" in found[0][0] and found[0][1], summary
+
+
+def test_a_fault_of_an_unseen_prompt_is_named_beside_another(tmp_path):
+    """What the second layer remembers was made under another mask as well, which a decode step does not need."""
+    found, summary = decoded("llama", tmp_path, "activation=gelu", "future=1")
+    assert len(found) == 2 and "49" in found[0][0] and "44" in found[1][0], summary
