@@ -50,10 +50,16 @@ std::vector<std::int64_t> head_order(std::int64_t rows, std::int64_t heads, bool
   return order;
 }
 
-Apply reorder(std::int64_t heads, bool interleave) {
-  return [heads, interleave](const BoundGraph& network, int index, double, Patch& patch) {
+bool projects_rotated(const Stage& stage) {
+  return std::holds_alternative<Linear>(stage.operation) && (stage.name.ends_with("attn.q") || stage.name.ends_with("attn.k"));
+}
+
+// Converters reorder queries and keys, never values, whose family is theirs: each by its own count of heads, or both by one.
+Apply reorder(std::optional<std::int64_t> one_count, bool interleave) {
+  return [one_count, interleave](const BoundGraph& network, int index, double, Patch& patch) {
     const Stage& stage = stage_at(network, index);
-    if (!std::holds_alternative<Linear>(stage.operation)) return false;
+    if (!projects_rotated(stage)) return false;
+    const std::int64_t heads = one_count.value_or(stage.outputs[0].shape[0]);
     const std::int64_t rows = *element_count(stage.outputs[0].shape);
     if (rows % (2 * heads) != 0) return false;
     for (const int param : stage.params) {
@@ -106,16 +112,16 @@ std::int64_t heads_beside(const BoundGraph& network, const Stage& stage) {
 
 void linear_hypotheses(const BoundGraph& network, int index, std::vector<Hypothesis>& list) {
   const Stage& stage = stage_at(network, index);
-  if (stage.name.ends_with("attn.q") || stage.name.ends_with("attn.k")) {
+  if (projects_rotated(stage)) {
     const std::int64_t heads = stage.outputs[0].shape[0];
     list.push_back(
         structural("16", "linear.rows",
                    "the rows of each head are in interleaved order, the checkpoint's are in halves",
-                   std::string("halves"), std::string("interleaved"), reorder(heads, true)));
+                   std::string("halves"), std::string("interleaved"), reorder(std::nullopt, true)));
     list.push_back(structural(
         "16", "linear.rows",
         "the rows of each head were put back from an interleaved order that they were not in",
-        std::string("as stored"), std::string("de-interleaved"), reorder(heads, false)));
+        std::string("as stored"), std::string("de-interleaved"), reorder(std::nullopt, false)));
     // A converter that has one count of heads for both.
     const std::int64_t others = heads_beside(network, stage);
     for (const bool interleave : {true, false}) {

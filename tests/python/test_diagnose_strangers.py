@@ -96,3 +96,10 @@ def test_a_fault_of_an_unseen_prompt_is_named_beside_another(tmp_path):
     """What the second layer remembers was made under another mask as well, which a decode step does not need."""
     found, summary = decoded("llama", tmp_path, "activation=gelu", "future=1")
     assert len(found) == 2 and "49" in found[0][0] and "44" in found[1][0], summary
+
+
+def test_rows_of_queries_and_keys_are_one_cause(tmp_path):
+    """A converter reorders both and leaves the values as they are; a norm with a weight for each channel stands between them and the rotation."""
+    run = Engine(battery.folder("olmoe"), {"rows_q": ("neighbours", "q"), "rows_k": ("neighbours", "k")}).run(battery.prompt("olmoe"), 1)
+    report = battery.diagnose(trace_of(run, "hidden", torch.float32), battery.folder("olmoe"), tmp_path / "a.trace")
+    assert [(f["row"], f["proved"]) for f in report["findings"]] == [("16", True)], battery.summary(report)
