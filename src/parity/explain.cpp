@@ -441,6 +441,10 @@ Explanation Explainer::run() {
                       .rejected = 0,
                       .logits_before = std::nullopt,
                       .logits_after = std::nullopt};
+    if (follows_own_logits(checker_, check)) {
+      explained_[i] = true;
+      continue;
+    }
     if (explain_report(i, evidence, explanation)) continue;
     const bool follows = follows_from_found(check);
     const Outcome outcome = follows ? search_beside(check) : search(check);

@@ -342,4 +342,10 @@ bool explains_report(Checker& checker, const Check& check, const Patch& so_far, 
   return std::sqrt(error) <= kRoom * check.budget * std::sqrt(scale);
 }
 
+bool follows_own_logits(Checker& checker, const Check& check) {
+  if (check.reported != Reported::kLogprobs) return false;
+  const auto from = logits_of(checker, check, {});
+  return from && from->own && explains_report(checker, check, {}, ReportCause{});
+}
+
 }  // namespace plumb

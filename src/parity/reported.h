@@ -44,4 +44,7 @@ std::optional<ReportCause> find_report_cause(Checker& checker, const Check& chec
 // Whether a cause found at another report of the same output explains this one.
 bool explains_report(Checker& checker, const Check& check, const Patch& so_far, const ReportCause& cause);
 
+// Whether log-probabilities are those of the logits that the suspect reported in the same pass: then they say nothing that these do not.
+bool follows_own_logits(Checker& checker, const Check& check);
+
 }  // namespace plumb

@@ -153,11 +153,20 @@ def test_penalised_logits(plumb_binary, right, tmp_path, kind, amount, generated
     assert (finding["row"], finding["stage"]) == ("10", "logits") and finding["found"] == pytest.approx(amount, abs=1e-3)
 
 
-def test_penalised_log_probabilities(plumb_binary, right, tmp_path):
-    change = processed(right, lambda row, prompt, new: penalised(row, list(prompt) + list(new), "report.penalty", 1.3))
-    code, report = judged(plumb_binary, right, tmp_path, lambda tensors: logprobs(change(tensors), after(), 20))
+@pytest.mark.parametrize(("generated", "beside_logits"), [(False, False), (False, True), (True, True)])  # what was generated is not among the likeliest
+@pytest.mark.parametrize(("kind", "amount"), [("report.penalty", 1.3), ("report.presence_penalty", 1.5), ("report.frequency_penalty", 0.4)])
+def test_penalised_log_probabilities(plumb_binary, right, tmp_path, kind, amount, generated, beside_logits):
+    """One finding, however many passes report them, and whether the logits that were changed were captured as well."""
+    change = processed(right, lambda row, prompt, new: penalised(row, ([] if generated else list(prompt)) + list(new), kind, amount))
+
+    def both(tensors):
+        tensors = change(tensors)
+        return ({k: v for k, v in tensors.items() if k.endswith("/logits")} if beside_logits else {}) | logprobs(tensors, after(), 20)
+
+    code, report = judged(plumb_binary, right, tmp_path, both)
     assert (code, report["verdict"]) == (1, "sampler"), report["summary"]
-    assert {f["row"] for f in report["findings"]} == {"10"} and report["findings"][0]["found"] == pytest.approx(1.3, abs=1e-3)
+    assert [f["row"] for f in report["findings"]] == ["10"], [(f["row"], f["stage"], f["field"] if "field" in f else f["cause"], f["found"]) for f in report["findings"]]
+    assert report["findings"][0]["found"] == pytest.approx(amount, abs=1e-3)
 
 
 def test_a_bias_on_an_id(plumb_binary, right, tmp_path):
