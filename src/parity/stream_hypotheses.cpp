@@ -140,6 +140,18 @@ void connection_hypotheses(std::vector<Hypothesis>& list) {
       }));
   for (const SinkhornStart start : {SinkhornStart::kRows, SinkhornStart::kColumns})
     list.push_back(softmax_of_columns(start));
+  // Who does not balance has no sum that the epsilon could guard.
+  list.push_back(computing<HyperConnection>({"68", "hyper_connection.balance", "the mixing matrix is a softmax of rows alone: it is not balanced, and no epsilon is added",
+                                             std::string("balanced"), std::string("softmax")},
+                                            [](const Stage& stage, const StageOperands& operands, const StageContext& context) {
+                                              Stage once = stage;
+                                              auto& op = std::get<HyperConnection>(once.operation);
+                                              op.iterations = 0;
+                                              Outputs out = run_stage(once, operands, context);
+                                              for (std::size_t i = 0; op.mixes && i < out[2].data.size(); ++i)
+                                                out[2].data[i] = context.numerics.single(out[2].data[i] - op.eps);
+                                              return out;
+                                            }));
   list.push_back(projected("the hyper-connection's input is not normalised", true, false, [](const HyperConnection&, Tensor&) {}));
   list.push_back(projected("the hyper-connection normalises each stream by itself", std::string("all streams"), std::string("each stream"),
                            [](const HyperConnection& op, Tensor& one) {

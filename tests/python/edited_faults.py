@@ -63,6 +63,7 @@ DEEPSEEK_V4 = [
     Edit("21 Sinkhorn steps", ("68",), r"layers\.\d\.hc_\w+\.comb", (("range(self.hc_sinkhorn_iters - 1)", "range(self.hc_sinkhorn_iters)"),)),
     Edit("3 Sinkhorn steps", ("68",), r"layers\.\d\.hc_\w+\.comb", (("range(self.hc_sinkhorn_iters - 1)", "range(2)"),)),
     Edit("no Sinkhorn", ("68",), r"layers\.\d\.hc_\w+\.comb", (("range(self.hc_sinkhorn_iters - 1)", "range(0)"), (_COLUMNS, "pass"))),
+    Edit("softmax alone", ("68",), r"layers\.\d\.hc_\w+\.comb", (("range(self.hc_sinkhorn_iters - 1)", "range(0)"), (_COLUMNS, "pass"), (_SOFTMAX, _SOFTMAX.removesuffix(" + self.hc_eps")))),
     Edit("comb's softmax without eps", ("70",), r"layers\.\d\.hc_\w+\.comb", ((_SOFTMAX, _SOFTMAX.removesuffix(" + self.hc_eps")),)),
     Edit("comb without eps", ("70",), r"layers\.\d\.hc_\w+\.comb", ((_SOFTMAX, _SOFTMAX.removesuffix(" + self.hc_eps")), (" + self.hc_eps)", ")"))),
     Edit("sums without eps", ("70",), r"layers\.\d\.hc_\w+\.comb", ((" + self.hc_eps)", ")"),), hard=True),

@@ -22,7 +22,7 @@ ALWAYS = {
         "smollm3": ("flags reversed", "counted from one", "every layer rotates"),
     },
     "blocks": {
-        "deepseek_v4": ("19 of 20 Sinkhorn steps", "heads dealt to groups in turn", "heavy entries seen from their first token"),
+        "deepseek_v4": ("19 of 20 Sinkhorn steps", "heads dealt to groups in turn", "heavy entries seen from their first token", "softmax alone"),
         "qwen3_5": ("key heads tiled",),
         "smollm3": ("counted ahead", "second layer left out"),
     },
