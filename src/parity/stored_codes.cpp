@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "core/dtype.h"
 #include "core/float_bits.h"
@@ -118,9 +119,7 @@ StoredForm form_of_integers(const Weight& weight) {
     least = std::min<int>(least, low);
     most = std::max<int>(most, high);
     for (std::size_t i = 1; i < integers.scales.size(); ++i) {
-      if (integers.scales[i] == integers.scales[i - 1]) continue;
-      while (i * kIntegerRun % form.group != 0)
-        form.group /= 2;
+      if (integers.scales[i] != integers.scales[i - 1]) form.group = std::gcd(form.group, i * kIntegerRun);
     }
     form.offsets = form.offsets || std::ranges::any_of(integers.offsets, [](float offset) { return offset != 0; });
   }
