@@ -51,8 +51,12 @@ void add_positions(const Model& model, const std::vector<Finding>& found, Explan
   }
 }
 
+std::int64_t vocabulary(const Model& model) {
+  return model.network.graph.output(model.network.graph.logits).shape[0];
+}
+
 Status check_ids(const Model& model, const TraceManifest& manifest) {
-  const auto vocab = model.network.graph.output(model.network.graph.logits).shape[0];
+  const std::int64_t vocab = vocabulary(model);
   for (const auto* ids : {&manifest.token_ids, &manifest.generated}) {
     for (const std::int32_t id : *ids) {
       if (id >= vocab)
@@ -115,10 +119,14 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
                                      "\": it is like no stage of the checkpoint's graph");
   diagnosis.checks = std::move(view.checks());
   const RungResult positions = check_positions(aligned);
-  const RungResult stop = check_stop(model, manifest);
+  const RungResult stop = check_stop(model, aligned, manifest);
   const bool around = options.stages.empty();  // what is asked of stages alone has nothing before or after
   Explanation explanation = explain(checker, *model.config, diagnosis.checks, progress);
-  const RungResult sampler = check_sampler(aligned, manifest, explanation.findings);
+  const OwnLogits own = [&](std::size_t step) -> std::optional<Tensor> {
+    const auto check = checker.check(step, model.network.graph.logits, Reported::kLogprobs);
+    return check ? std::optional(checker.whole(*check, explanation.patch)) : std::nullopt;
+  };
+  const RungResult sampler = check_sampler(aligned, manifest, explanation.findings, vocabulary(model), own);
   if (around) add_positions(model, positions.findings, explanation);
   std::vector<Finding> proven = explanation.findings;
   if (chosen.attended) proven.push_back(*chosen.attended);  // the network is run with the padding among its tokens

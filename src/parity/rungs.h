@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "parity/choice_rows.h"
 #include "parity/diagnose.h"
 
 namespace plumb {
@@ -26,10 +27,12 @@ RungResult check_token_ids(const Model& model, const TraceManifest& manifest, bo
 // The positions that the engine captured as stage "positions" against its passes' own.
 RungResult check_positions(const Captured& suspect);
 
-// The suspect's tokens against its own logits. `findings` are of the network: logits that cannot be read say nothing of a choice.
-RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest, const std::vector<Finding>& findings);
+// The suspect's tokens against its own logits or log-probabilities, as the manifest's sampler chooses where it names one. `findings` are of the
+// network: logits that cannot be read say nothing of a choice. `vocab` is the number of ids.
+RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest, const std::vector<Finding>& findings, std::int64_t vocab,
+                          const OwnLogits& own);
 
-// Whether the suspect went on past a stop id of the model that its own set lacks.
-RungResult check_stop(const Model& model, const TraceManifest& manifest);
+// Whether the suspect went on past a stop id, a text or a number of tokens at which it should have stopped, or stopped before.
+RungResult check_stop(const Model& model, const Captured& suspect, const TraceManifest& manifest);
 
 }  // namespace plumb

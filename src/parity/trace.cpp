@@ -97,6 +97,7 @@ Result<TraceManifest> parse_trace_manifest(const std::string& text, const std::s
   manifest.engine_name = text_of(part("engine"), "name");
   manifest.engine_version = text_of(part("engine"), "version");
   if (const auto settings = part("engine").find("settings"); settings != part("engine").end() && settings->is_object()) {
+    manifest.settings = settings->dump(-1, ' ', false, json::error_handler_t::replace);
     manifest.precision = text_of(*settings, "precision");
     manifest.path = text_of(*settings, "path");
   }

@@ -33,7 +33,8 @@ struct TraceManifest {
   std::vector<std::int32_t> token_ids;
   std::vector<std::int32_t> generated;
   std::optional<std::vector<std::int32_t>> stop_ids;
-  std::string sampler;  // as JSON text, "" when null or absent
+  std::string sampler;   // as JSON text, "" when null or absent
+  std::string settings;  // the engine's, the same
   std::vector<TraceStep> steps;
   std::vector<std::string> stages;
 
