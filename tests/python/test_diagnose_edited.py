@@ -53,7 +53,7 @@ def test_an_edit_is_named(plumb_binary, tmp_path, monkeypatch, name, fault, mode
 def test_what_an_unseen_prompt_left_is_no_finding_of_its_own(plumb_binary, tmp_path, monkeypatch):
     """Of decode steps alone: what later layers remember was made by the fault in the prompt, which was not captured."""
     monkeypatch.setattr(batteries, "BINARY", plumb_binary)
-    fault = next(f for f in FAULTS["deepseek_v4"] if f.name == "one entry fewer is chosen")
+    fault = next(f for f in FAULTS["deepseek_v4"] if f.name == "softmax of columns")
     _, trace = battery.captured("deepseek_v4", fault.changes)
     report = battery.diagnose(battery.limited(trace, "decode"), battery.folder("deepseek_v4"), tmp_path / "a.trace")
     assert report["findings"] and {f["row"] for f in report["findings"]} <= set(fault.rows), battery.summary(report)
