@@ -123,11 +123,12 @@ void place_matrices(Plan& plan) {
 // cache.
 constexpr std::size_t kAhead = std::size_t{192} << 10;
 
-// The matrices that a stage multiplies with, in the order of the tasks of multiply(); none where it is computed with another.
+// The matrices that a stage that multiplies multiplies with, in the order of the tasks of multiply(); none where ids choose them.
 std::vector<const Matrix*> products_of(const Graph& graph, const Plan& plan, std::size_t stage) {
+  const Operation& operation = graph.stages[stage].operation;
+  if (std::holds_alternative<Experts>(operation)) return {};
+  if (!std::holds_alternative<Linear>(operation)) return {plan.weights[stage].matrices[0]};
   std::vector<const Matrix*> matrices;
-  if (!multiplies(graph.stages[stage].operation) || std::holds_alternative<Experts>(graph.stages[stage].operation)) return matrices;
-  if (!std::holds_alternative<Linear>(graph.stages[stage].operation)) return {plan.weights[stage].matrices[0]};
   for (const std::size_t i : plan.together[stage])
     matrices.push_back(plan.weights[i].matrices[0]);
   return matrices;
