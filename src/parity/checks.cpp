@@ -318,7 +318,6 @@ std::vector<double> Checker::row_errors(const Check& check) {
   return value.shape == held.shape ? plumb::row_errors(held, value) : std::vector<double>{};
 }
 
-// What was reported of a value, and what is recomputed for it; neither judged nor compared.
 std::optional<Check> Checker::unjudged(std::size_t step, Value value, Reported as) {
   const auto held = report(step, value, as);
   if (!held) return std::nullopt;

@@ -58,6 +58,8 @@ class Checker {
   // The check of one output in one step; nothing when it was not captured, or in a shape that is not the stage's.
   std::optional<Check> check(std::size_t step, Value value, Reported reported);
 
+  // What was reported of a value, and what is recomputed for it; neither judged nor compared.
+  std::optional<Check> unjudged(std::size_t step, Value value, Reported reported);
   // The residual that check() would have, without its budget.
   std::optional<Residual> apart(std::size_t step, Value value, Reported reported);
   // Every row of our output, in the formula; the stages that are recomputed for it.
@@ -93,7 +95,6 @@ class Checker {
   friend class Trial;
   using Key = std::tuple<std::size_t, int, int, Reported>;
 
-  std::optional<Check> unjudged(std::size_t step, Value value, Reported reported);
   double budget(const Check& check, const Tensor& exact, const Tensor& rounded) const;
   Recompute& run_in(Precision profile);
   void choose_profile(Check& check);

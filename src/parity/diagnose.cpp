@@ -123,7 +123,7 @@ Result<Diagnosis> diagnose_one(const Model& model, const Trace& trace, const Dia
   const bool around = options.stages.empty();  // what is asked of stages alone has nothing before or after
   Explanation explanation = explain(checker, *model.config, diagnosis.checks, progress);
   const OwnLogits own = [&](std::size_t step) -> std::optional<Tensor> {
-    const auto check = checker.check(step, model.network.graph.logits, Reported::kLogprobs);
+    const auto check = checker.unjudged(step, model.network.graph.logits, Reported::kLogprobs);
     return check ? std::optional(checker.whole(*check, explanation.patch)) : std::nullopt;
   };
   const RungResult sampler = check_sampler(aligned, manifest, explanation.findings, vocabulary(model), own);
