@@ -72,13 +72,13 @@ int times(const std::map<std::int32_t, int>& counts, std::int32_t id) {
   return found == counts.end() ? 0 : found->second;
 }
 
-double changed(double score, int repeated, int seen, const Penalty& penalty) {
-  if (repeated > 0) score = score > 0 ? score / penalty.repetition : score * penalty.repetition;
-  if (seen > 0) score -= penalty.presence + penalty.frequency * seen;
+}  // namespace
+
+double PenaltyAmounts::of(double score, int repeated, int counted) const {
+  if (repeated > 0) score = score > 0 ? score / repetition : score * repetition;
+  if (counted > 0) score -= presence + frequency * counted;
   return score;
 }
-
-}  // namespace
 
 double Choice::slack() const {
   double most = 1;
@@ -119,7 +119,7 @@ std::vector<double> penalised(const Choices& choices, const Choice& choice, cons
   std::vector<double> scores = choice.scores;
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const std::int32_t id = choice.id(i);
-    scores[i] = changed(scores[i], times(repeated, id), times(seen, id), penalty);
+    scores[i] = penalty.of(scores[i], times(repeated, id), times(seen, id));
     if (const auto bias = penalty.bias.find(id); bias != penalty.bias.end()) scores[i] += bias->second;
   }
   return scores;
@@ -141,14 +141,11 @@ Repetitions::Repetitions(const Choices& choices, const Penalty& extent) {
   }
 }
 
-double Repetitions::under(const Entry& entry, const Penalty& penalty) {
-  return changed(entry.score, entry.repeated, entry.counted, penalty);
-}
-
 bool Repetitions::explained_by(const Penalty& penalty) const {
   return !rows_.empty() && std::ranges::all_of(rows_, [&](const Row& row) {
-    const double own = under(row.token, penalty) + row.slack;
-    return own >= row.most_unseen && std::ranges::all_of(row.seen, [&](const Entry& entry) { return under(entry, penalty) <= own; });
+    const auto under = [&](const Entry& entry) { return penalty.of(entry.score, entry.repeated, entry.counted); };
+    const double own = under(row.token) + row.slack;
+    return own >= row.most_unseen && std::ranges::all_of(row.seen, [&](const Entry& entry) { return under(entry) <= own; });
   });
 }
 

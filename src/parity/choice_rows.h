@@ -43,10 +43,17 @@ Choices choices_of(const Captured& suspect, const TraceManifest& manifest, std::
 
 enum class SeenIn : std::uint8_t { kAll, kAnswer };
 
-struct Penalty {
+struct PenaltyAmounts {
   double repetition = 1;  // divides positive scores, multiplies negative ones
   double presence = 0;    // taken off
   double frequency = 0;   // the same for each time
+
+  bool any() const { return repetition != 1 || presence != 0 || frequency != 0; }
+  // The score of an id that was seen so often, as the first counts and as the two others do.
+  double of(double score, int repeated, int counted) const;
+};
+
+struct Penalty : PenaltyAmounts {
   SeenIn repeated = SeenIn::kAll;   // where the first looks
   SeenIn counted = SeenIn::kAnswer;  // where the two others look
   std::optional<std::int64_t> window;  // in place of both: the last so many tokens
@@ -76,7 +83,6 @@ class Repetitions {
     Entry token;
     double slack;
   };
-  static double under(const Entry& entry, const Penalty& penalty);
   std::vector<Row> rows_;
 };
 

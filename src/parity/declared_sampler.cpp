@@ -52,14 +52,14 @@ void read_choice(const json& object, DeclaredSampler& sampler) {
   const json* kind = member(object, {"name", "kind", "type", "method"});
   const bool greedy = kind != nullptr && kind->is_string() && kind->get<std::string>() == "greedy";
   if (is_false(object, "do_sample") || is_true(object, {"greedy"}) || greedy || sampler.top_k == 1) sampler.temperature = 0;
-  if (const auto given = number(object, {"repetition_penalty", "repeat_penalty", "penalty_repeat"}); given && *given > 0) sampler.repetition = *given;
-  sampler.presence = number(object, {"presence_penalty", "penalty_present"}).value_or(0);
-  sampler.frequency = number(object, {"frequency_penalty", "penalty_freq"}).value_or(0);
-  if (const auto last = count(object, {"repeat_last_n", "penalty_last_n", "repetition_context_size"}); last && *last > 0) sampler.window = last;
+  if (const auto given = number(object, {"repetition_penalty", "repeat_penalty", "penalty_repeat"}); given && *given > 0) sampler.penalty.repetition = *given;
+  sampler.penalty.presence = number(object, {"presence_penalty", "penalty_present"}).value_or(0);
+  sampler.penalty.frequency = number(object, {"frequency_penalty", "penalty_freq"}).value_or(0);
+  if (const auto last = count(object, {"repeat_last_n", "penalty_last_n", "repetition_context_size"}); last && *last > 0) sampler.penalty.window = last;
   if (const json* bias = member(object, {"logit_bias"}); bias != nullptr && bias->is_object()) {
     constexpr std::int32_t kDecimal = 10;
     for (const auto& [id, value] : bias->items()) {
-      if (value.is_number()) sampler.bias[static_cast<std::int32_t>(std::strtol(id.c_str(), nullptr, kDecimal))] = value.get<double>();
+      if (value.is_number()) sampler.penalty.bias[static_cast<std::int32_t>(std::strtol(id.c_str(), nullptr, kDecimal))] = value.get<double>();
     }
   }
   // Neutral where they are 0, 1, "" or empty.

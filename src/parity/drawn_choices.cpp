@@ -153,7 +153,7 @@ std::optional<Penalty> likely_penalty(const Choices& choices, const Penalty& nam
     most = sum;
     found = penalty;
   };
-  if (named.repetition != 1 || named.presence != 0 || named.frequency != 0) consider({});
+  if (named.any()) consider({});
   constexpr int kTenths = 10;
   const bool signs = std::ranges::all_of(choices.list, [](const Choice& choice) { return choice.signs; });
   for (const SeenIn where : {SeenIn::kAll, SeenIn::kAnswer}) {

@@ -8,6 +8,7 @@
 #include <span>
 
 #include "engine/sampler.h"
+#include "parity/choice_rows.h"
 #include "parity/residual.h"
 
 namespace plumb {
@@ -81,27 +82,29 @@ std::vector<Row> rows_of(const Tensor& suspect, const Tensor* ids, const Tensor&
 struct Kind {
   const char* field;
   const char* cause;
-  double (*of)(double logit, int count, double amount);
+  double PenaltyAmounts::*which;
   double (*amount)(double logit, int count, double value);
 };
 
 constexpr Kind kKinds[] = {
     {"report.penalty", "ids that have been seen are divided by a penalty, or multiplied where they are negative, before the logits are reported",
-     [](double x, int, double by) { return x > 0 ? x / by : x * by; }, [](double x, int, double y) { return x > 0 ? x / y : y / x; }},
+     &PenaltyAmounts::repetition, [](double x, int, double y) { return x > 0 ? x / y : y / x; }},
     {"report.presence_penalty", "a constant is taken off ids that have been seen before the logits are reported",
-     [](double x, int, double by) { return x - by; }, [](double x, int, double y) { return x - y; }},
+     &PenaltyAmounts::presence, [](double x, int, double y) { return x - y; }},
     {"report.frequency_penalty", "a constant for each time that an id has been seen is taken off it before the logits are reported",
-     [](double x, int count, double by) { return x - by * count; }, [](double x, int count, double y) { return (x - y) / count; }},
+     &PenaltyAmounts::frequency, [](double x, int count, double y) { return (x - y) / count; }},
 };
 
 // Whether every id that was seen is changed by the amount, and no other.
 bool holds(const std::vector<Row>& rows, const Kind& kind, bool generated, double amount) {
+  PenaltyAmounts penalty;
+  penalty.*kind.which = amount;
   return std::ranges::all_of(rows, [&](const Row& row) {
     const auto& counts = generated ? row.generated : row.all;
     for (std::size_t i = 0; i < row.ids.size(); ++i) {
       const double x = row.logits[row.ids[i]];
       const auto count = counts.find(row.ids[i]);
-      const double right = count == counts.end() ? x : kind.of(x, count->second, amount);
+      const double right = count == counts.end() ? x : penalty.of(x, count->second, count->second);
       if (!(std::abs(row.values[i] - right) <= row.tolerance)) return false;
     }
     return true;

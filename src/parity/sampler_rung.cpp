@@ -26,24 +26,10 @@ bool is_largest(const Choice& choice, const std::vector<double>& scores) {
   return below_largest(choice, scores) <= choice.slack();
 }
 
-Penalty penalty_of(const DeclaredSampler& sampler) {
-  Penalty penalty;
-  penalty.repetition = sampler.repetition;
-  penalty.presence = sampler.presence;
-  penalty.frequency = sampler.frequency;
-  penalty.window = sampler.window;
-  penalty.bias = sampler.bias;
-  return penalty;
-}
-
 std::int64_t not_largest(const Choices& choices, const Penalty& penalty) {
   return std::ranges::count_if(choices.list, [&](const Choice& choice) {
     return !choice.drafted && !is_largest(choice, penalised(choices, choice, penalty));
   });
-}
-
-bool has_penalties(const Penalty& penalty) {
-  return penalty.repetition != 1 || penalty.presence != 0 || penalty.frequency != 0;
 }
 
 std::string words_of(const Penalty& penalty) {
@@ -71,9 +57,9 @@ double named_amount(const Penalty& named, const Penalty& found) {
 Finding penalised_finding(const Penalty& named, const Penalty& found, std::int64_t deviations) {
   constexpr std::int64_t kFew = 3;  // that many may be drawn
   std::string cause = "ids that have been seen are penalised before the choice: " + words_of(found);
-  if (has_penalties(named)) cause += ", where the trace names " + words_of(named);
+  if (named.any()) cause += ", where the trace names " + words_of(named);
   Finding result = rung_finding("sampler", "10", std::move(cause), named_amount(named, found), amount_of(found));
-  if (deviations < kFew && !has_penalties(named)) result.also = {"8"};
+  if (deviations < kFew && !named.any()) result.also = {"8"};
   return result;
 }
 
@@ -130,11 +116,12 @@ std::optional<Finding> drafted_wrong(const Choices& choices) {
 
 // The largest score is said to be chosen, or nothing is said.
 RungResult judge_greedy(const Choices& choices, const DeclaredSampler& sampler, std::size_t generated) {
-  const Penalty named = penalty_of(sampler);
+  const Penalty& named = sampler.penalty;
   const auto seen = fmt::format("{} of {} tokens generated were seen beside their logits, and each is the largest", choices.list.size(), generated);
   const std::int64_t raw = not_largest(choices, {});
-  const std::int64_t deviations = sampler.penalises() ? not_largest(choices, named) : raw;
-  if (deviations == 0) return right_rung(kRung, sampler.penalises() ? seen + " under the penalties that the trace names" : seen);
+  const bool penalises = named.any() || !named.bias.empty();
+  const std::int64_t deviations = penalises ? not_largest(choices, named) : raw;
+  if (deviations == 0) return right_rung(kRung, penalises ? seen + " under the penalties that the trace names" : seen);
   if (raw == 0)
     return wrong_rung(kRung, rung_finding("sampler", "10", "the penalty that the trace names is not applied: every token is the largest logit as it is",
                                           amount_of(named), named.repetition != 1 ? 1.0 : 0.0));
@@ -151,7 +138,7 @@ RungResult judge_greedy(const Choices& choices, const DeclaredSampler& sampler, 
 
 // Tokens are said to be drawn.
 RungResult judge_drawn(const Choices& choices, const DeclaredSampler& sampler, std::size_t generated) {
-  const Penalty named = penalty_of(sampler);
+  const Penalty& named = sampler.penalty;
   const std::int64_t lower = not_largest(choices, {});
   std::vector<Finding> findings;
   if (auto cut = cut_not_applied(choices, sampler, named)) findings.push_back(std::move(*cut));
@@ -159,7 +146,7 @@ RungResult judge_drawn(const Choices& choices, const DeclaredSampler& sampler, s
   Penalty applied = named;
   if (const auto other = likely_penalty(choices, named)) {
     applied = *other;
-    findings.push_back(has_penalties(*other)
+    findings.push_back(other->any()
                            ? penalised_finding(named, *other, lower)
                            : rung_finding("sampler", "10", "the penalty that the trace names is not applied", amount_of(named), named.repetition != 1 ? 1.0 : 0.0));
   }
@@ -183,7 +170,7 @@ RungResult check_sampler(const Captured& suspect, const TraceManifest& manifest,
   if (sampler.more && not_largest(choices, {}) > 0)
     return unseen_rung(kRung, "the trace names a sampler with more to it than is modelled: temperature, top k, top p, min p, penalties and biases");
   const bool signs = std::ranges::all_of(choices.list, [](const Choice& choice) { return choice.signs; });
-  if (sampler.repetition != 1 && !signs && not_largest(choices, {}) > 0)
+  if (sampler.penalty.repetition != 1 && !signs && not_largest(choices, {}) > 0)
     return unseen_rung(kRung, "the trace names a repetition penalty and shows no logits: it asks for their signs");
   return sampler.temperature.value_or(0) > 0 ? judge_drawn(choices, sampler, manifest.generated.size())
                                              : judge_greedy(choices, sampler, manifest.generated.size());
