@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "engine/sampler.h"
 #include "engine/stop_text.h"
 #include "parity/declared_sampler.h"
 #include "parity/rung_results.h"
@@ -42,23 +41,19 @@ std::optional<std::int64_t> end_by_text(const Tokenizer& tokenizer, const Ids& g
   return std::nullopt;
 }
 
-// What would have come next, where the last token was fed; nothing where it was not.
-std::optional<std::int32_t> next_largest(const Captured& suspect, const TraceManifest& manifest) {
-  std::int64_t fed = 0;
+// How many of the tokens generated were not fed, at the end.
+std::int64_t tokens_not_fed(const Captured& suspect, const TraceManifest& manifest) {
+  std::int64_t left = std::ssize(manifest.token_ids) + std::ssize(manifest.generated);
   for (const TraceStep& step : suspect.steps())
-    fed += step.count;
-  if (fed < std::ssize(manifest.token_ids) + std::ssize(manifest.generated)) return std::nullopt;
-  const auto logits = suspect.value(suspect.steps().size() - 1, "logits");
-  if (!logits || logits->values.tokens() < 1) return std::nullopt;
-  return argmax(logits->values.row(logits->values.tokens() - 1));
+    left -= step.count;
+  return left;
 }
 
-// Whether every token generated but the last was fed, so that the trace shows the run to its end.
-bool shows_the_end(const Captured& suspect, const TraceManifest& manifest) {
-  std::int64_t fed = 0;
-  for (const TraceStep& step : suspect.steps())
-    fed += step.count;
-  return fed + 1 >= std::ssize(manifest.token_ids) + std::ssize(manifest.generated);
+// Whether the scores are there from which a token behind the last would be chosen.
+bool scores_what_follows(const Captured& suspect, const TraceManifest& manifest) {
+  if (tokens_not_fed(suspect, manifest) > 0) return false;
+  const auto logits = suspect.value(suspect.steps().size() - 1, "logits");
+  return logits && logits->values.tokens() >= 1;
 }
 
 }  // namespace
@@ -85,11 +80,9 @@ RungResult check_stop(const Model& model, const Captured& suspect, const TraceMa
   if (has(own, last) && !has(model.stop_ids, last))
     return wrong_rung(kRung, stop_finding("generation ends at an id that the checkpoint does not name as a stop id", std::monostate{}, std::int64_t{last}));
   const bool ended = has(own, last) || text_end;
-  if (!ended && sampler.max_tokens && count < *sampler.max_tokens && shows_the_end(suspect, manifest)) {
-    const auto next = next_largest(suspect, manifest);
-    if (!next)
-      return wrong_rung(kRung, stop_finding("generation ends before the trace's largest number of tokens, at an id that is no stop id", *sampler.max_tokens, count));
-  }
+  // The last token is seldom fed: without it the trace shows the run to its end all the same.
+  if (!ended && sampler.max_tokens && count < *sampler.max_tokens && tokens_not_fed(suspect, manifest) <= 1 && !scores_what_follows(suspect, manifest))
+    return wrong_rung(kRung, stop_finding("generation ends before the trace's largest number of tokens, at an id that is no stop id", *sampler.max_tokens, count));
   Ids lacking;
   std::ranges::copy_if(model.stop_ids, std::back_inserter(lacking), [&](std::int32_t id) { return !has(own, id); });
   std::string why = "no token generated before the last is a stop id that the engine's set lacks";
